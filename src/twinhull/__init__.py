@@ -1,0 +1,1 @@
+"""Twinhull: a container registry whose nodes are all masters."""
