@@ -147,6 +147,10 @@ class ProjectUnknown(NotFound):
     """project unknown"""
 
 
+class ProjectNotEmpty(Conflict):
+    """precondition failed: the project contains repositories, can not be deleted"""
+
+
 class UserUnknown(NotFound):
     """user unknown"""
 

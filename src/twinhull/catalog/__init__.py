@@ -1,0 +1,1 @@
+"""What may be stored, and by which rules: projects, artifacts, uploads."""

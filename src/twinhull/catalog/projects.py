@@ -1,0 +1,211 @@
+"""Projects and their members: what may be written about them, and what goes with it in the same transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from twinhull.auth.permissions import Role
+from twinhull.catalog.accounts import ADMIN, Written, written
+from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
+from twinhull.metadata import accounts as queries
+from twinhull.metadata.accounts import Member, Project
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, member_key
+from twinhull.records.merge import Value
+
+LIBRARY: Final = "library"
+NAME_LENGTH_MAX: Final = 255
+_NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+
+# What a project's metadata may hold; values are strings, as in Harbor. Others are dropped without a word, as in Harbor.
+METADATA_KEYS: Final = ("public", "enable_content_trust", "prevent_vul", "severity", "auto_scan", "reuse_sys_cve_allowlist")
+METADATA_VALUE_LENGTH_MAX: Final = 255
+# Each item is a field of its own, so that two nodes can change different ones at the same time.
+_METADATA_FIELD: Final = "metadata."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewProject:
+    """A project to be made."""
+
+    name: str
+    metadata: Mapping[str, str]
+    # The user who makes it and becomes its first member; empty when a robot does.
+    owner: str
+    # Whom to show as owner where there is no user.
+    owner_shown: str = ADMIN
+
+
+def require_project_name(name: str) -> None:
+    """Raise Invalid, in Harbor's words, unless that can be a project's name."""
+    if not 1 <= len(name) <= NAME_LENGTH_MAX:
+        shown = name[:NAME_LENGTH_MAX]
+        raise Invalid(f"Project name {shown} is illegal in length. (greater than 255 or less than 1)")
+    if not _NAME.fullmatch(name):
+        raise Invalid("project name is not in lower case or contains illegal characters")
+
+
+def metadata_fields(metadata: Mapping[str, str]) -> dict[str, Value]:
+    """Return the known items as fields of a project's record; raises Invalid for one that is far too long."""
+    for key in METADATA_KEYS:
+        if len(metadata.get(key, "")) > METADATA_VALUE_LENGTH_MAX:
+            raise Invalid(f"metadata {key} is too long")
+    return {_METADATA_FIELD + key: metadata[key] for key in METADATA_KEYS if key in metadata}
+
+
+class Projects:
+    """Makes, changes and deletes projects and members."""
+
+    def __init__(self, *, store: Store, executor: Executor) -> None:
+        """Take the metadata, and threads to write in."""
+        self._store = store
+        self._executor = executor
+
+    async def create(self, new: NewProject) -> Written:
+        """Make a project with its maker as administrator, or raise Invalid, or Conflict for a name that is taken."""
+        require_project_name(new.name)
+        fields = metadata_fields(new.metadata)
+        return await self._write(lambda transaction: _create(transaction, new, fields))
+
+    async def change_metadata(self, name: str, metadata: Mapping[str, str]) -> Written:
+        """Set the given items of a project's metadata; raises ProjectUnknown or Invalid."""
+        fields = metadata_fields(metadata)
+
+        def change(transaction: Transaction) -> int:
+            project = _existing(transaction, name)
+            if fields:
+                keep_alive(transaction, project)
+                transaction.put(PROJECT, name, {**fields, "updated_ms": transaction.now_ms()})
+            return project.id
+
+        return await self._write(change)
+
+    async def delete(self, name: str) -> Written:
+        """Delete a project; raises ProjectUnknown, or ProjectNotEmpty while it has repositories.
+
+        Members and robots stay written down, out of sight: if another node pushes to the project at the same time it lives
+        on, with them. Who makes a project of that name anew finds none of them.
+        """
+
+        def change(transaction: Transaction) -> int:
+            project = _existing(transaction, name)
+            if queries.count_repositories(transaction.connection, [name]):
+                raise ProjectNotEmpty
+            transaction.delete(PROJECT, name)
+            return project.id
+
+        return await self._write(change)
+
+    # -- members ---------------------------------------------------------------------------------------------------
+
+    async def add_member(self, project: str, *, role: int, user: str = "", user_id: int = 0) -> Written:
+        """Make a user, known by name or by id, a member; raises Invalid, ProjectUnknown, or Conflict for one who is."""
+        if role not in Role._value2member_map_:
+            raise Invalid(f"Invalid role ID, role ID {role}")
+
+        def change(transaction: Transaction) -> int:
+            _existing(transaction, project)
+            connection = transaction.connection
+            found = queries.find_user_by_id(connection, user_id) if user_id else queries.find_user(connection, user)
+            if found is None:
+                raise Invalid(f"user {user or user_id} not found")
+            return _add_member(transaction, project, found.name, role)
+
+        return await self._write(change)
+
+    async def set_role(self, project: str, number: int, role: int) -> Written:
+        """Give a member another role; raises Invalid or NotFound."""
+        if role not in Role._value2member_map_:
+            raise Invalid(f"Invalid role id {role}")
+
+        def change(transaction: Transaction) -> int:
+            member = _existing_member(transaction, project, number)
+            # Written even where it says the same: it must hold against somebody who raises it elsewhere right now.
+            fields = {"role": role, "updated_ms": transaction.now_ms()}
+            transaction.put(MEMBER, member_key(project, member.entity_type, member.entity), fields)
+            return member.id
+
+        return await self._write(change)
+
+    async def remove_member(self, project: str, number: int) -> Written:
+        """Remove a member; raises NotFound."""
+
+        def change(transaction: Transaction) -> int:
+            member = _existing_member(transaction, project, number)
+            transaction.delete(MEMBER, member_key(project, member.entity_type, member.entity))
+            return member.id
+
+        return await self._write(change)
+
+    async def _write(self, change: Callable[[Transaction], int]) -> Written:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+
+
+def _existing(transaction: Transaction, name: str) -> Project:
+    project = queries.find_project(transaction.connection, name)
+    if project is None:
+        raise ProjectUnknown(f"project {name} not found")
+    return project
+
+
+def _existing_member(transaction: Transaction, project: str, number: int) -> Member:
+    found = _existing(transaction, project)
+    member = queries.find_member(transaction.connection, project, number)
+    if member is None:
+        raise NotFound(f"project member {number} not found in project {found.id}")
+    return member
+
+
+def _create(transaction: Transaction, new: NewProject, fields: Mapping[str, Value]) -> int:
+    if queries.find_project(transaction.connection, new.name) is not None:
+        raise Conflict(f"The project named {new.name} already exists")
+    number = _insert(transaction, new.name, new.owner or new.owner_shown, {_METADATA_FIELD + "public": "false", **fields})
+    if new.owner and queries.find_user(transaction.connection, new.owner) is not None:
+        _add_member(transaction, new.name, new.owner, Role.PROJECT_ADMIN)
+    return number
+
+
+def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str, Value]) -> int:
+    # What hung on this name in an earlier life must not come back with it.
+    for key in queries.member_keys(transaction.connection, project=name):
+        transaction.delete(MEMBER, key)
+    for key in queries.robot_keys(transaction.connection, name):
+        transaction.delete(ROBOT, key)
+    # Metadata that was set in an earlier life would show through where this one says nothing.
+    unset = {_METADATA_FIELD + key: None for key in METADATA_KEYS}
+    number = transaction.next_id(PROJECT)
+    now_ms = transaction.now_ms()
+    complete = {"owner": owner, "created_ms": now_ms, "updated_ms": now_ms, **unset, **fields}
+    transaction.create(PROJECT, name, complete, number=number)
+    return number
+
+
+def _add_member(transaction: Transaction, project: str, user: str, role: int) -> int:
+    key = member_key(project, "u", user)
+    if transaction.values(MEMBER, key) is not None:
+        raise Conflict("Failed to add project member, already exist group or project member, groupMemberID:0")
+    number = transaction.next_id(MEMBER)
+    now_ms = transaction.now_ms()
+    transaction.create(MEMBER, key, {"role": int(role), "created_ms": now_ms, "updated_ms": now_ms}, number=number)
+    return number
+
+
+def keep_alive(transaction: Transaction, project: Project) -> None:
+    """Make a project whose record is dead, and that lives through its artifacts only, a living one with all it had."""
+    if transaction.values(PROJECT, project.name) is None:
+        items = {_METADATA_FIELD + key: project.metadata.get(key) for key in METADATA_KEYS}
+        fields = {"owner": project.owner, "created_ms": project.created_ms, "updated_ms": project.updated_ms, **items}
+        transaction.create(PROJECT, project.name, fields, number=project.id)
+
+
+def create_library(transaction: Transaction) -> int:
+    """Make the public project that every new cluster has, with the administrator as its member."""
+    number = _insert(transaction, LIBRARY, ADMIN, {_METADATA_FIELD + "public": "true"})
+    _add_member(transaction, LIBRARY, ADMIN, Role.PROJECT_ADMIN)
+    return number

@@ -1,0 +1,179 @@
+"""Pushing a manifest: everything that it names must be here, then record and tags are written in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from twinhull.catalog.media import ParsedManifest, parse_manifest
+from twinhull.catalog.peers import Peers
+from twinhull.kit.digest import Digest, algorithm_of, digest_of
+from twinhull.kit.errors import DigestInvalid, ManifestBlobUnknown, ProjectUnknown
+from twinhull.kit.reference import is_digest, project_of
+from twinhull.metadata import content as queries
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import BLOB, MANIFEST, REPOSITORY, TAG, content_key, tag_key
+
+# So many of the missing are named in the answer, and asked of the peers.
+MISSING_NAMED_MAX: Final = 50
+# An index that lists more than this does not renew what it lists; see _renew_children.
+CHILDREN_RENEWED_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """A manifest that somebody wants to push."""
+
+    repository: str
+    # Where to: a tag, or the digest that the client has worked out.
+    reference: str | Digest
+    content: bytes
+    content_type: str
+    pushed_by: str
+    # Further tags that shall name it.
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What came of it: the digest, the tags that name it now, its subject, and this node's change number."""
+
+    digest: Digest
+    tags: tuple[str, ...]
+    subject: Digest | None
+    seq: int
+
+
+class _Missing(Exception):
+    """Some of what a manifest names is not here."""
+
+    def __init__(self, blobs: Sequence[str], manifests: Sequence[str]) -> None:
+        super().__init__()
+        self.blobs = list(blobs)
+        self.manifests = list(manifests)
+
+
+class Pushing:
+    """Takes manifests in."""
+
+    def __init__(self, *, store: Store, executor: Executor, peers: Peers) -> None:
+        """Take the metadata, threads to write in, and the peers to ask for what seems to be missing."""
+        self._store = store
+        self._executor = executor
+        self._peers = peers
+
+    async def push(self, push: Push) -> Pushed:
+        """Store the manifest and point the tags at it.
+
+        Raises ManifestInvalid, ManifestTooLarge, DigestInvalid (the bytes are not those of the digest),
+        ManifestBlobUnknown (it names what is not in the repository) or ProjectUnknown.
+        """
+        loop = asyncio.get_running_loop()
+        digest, parsed = await loop.run_in_executor(self._executor, _checked, push)
+        try:
+            return await loop.run_in_executor(self._executor, self._write, push, digest, parsed)
+        except _Missing as missing:
+            # The blobs of one push may have been sent to different nodes.
+            await self._find(push.repository, missing)
+        try:
+            return await loop.run_in_executor(self._executor, self._write, push, digest, parsed)
+        except _Missing as missing:
+            named = (missing.blobs + missing.manifests)[:MISSING_NAMED_MAX]
+            raise ManifestBlobUnknown(
+                f"manifest names {named[0]}, which is unknown to this repository",
+                detail=[{"digest": each} for each in named],
+            ) from None
+
+    async def _find(self, repository: str, missing: _Missing) -> None:
+        wanted = [(BLOB.name, digest) for digest in missing.blobs] + [(MANIFEST.name, digest) for digest in missing.manifests]
+        asked = wanted[:MISSING_NAMED_MAX]
+        await asyncio.gather(*(self._peers.find(kind, content_key(repository, digest)) for kind, digest in asked))
+
+    def _write(self, push: Push, digest: Digest, parsed: ParsedManifest) -> Pushed:
+        repository = push.repository
+        tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
+        with self._store.write() as transaction:
+            connection = transaction.connection
+            if not queries.has_project(connection, project_of(repository)):
+                raise ProjectUnknown(f"project {project_of(repository)!r} not found")
+            sizes = queries.visible_blobs(connection, repository, parsed.blobs)
+            missing_blobs = [blob for blob in parsed.required_blobs if blob not in sizes]
+            children = queries.visible_manifests(connection, repository, parsed.manifests)
+            missing_manifests = [child for child in parsed.manifests if child not in children]
+            if missing_blobs or missing_manifests:
+                raise _Missing(missing_blobs, missing_manifests)
+            _keep_repository(transaction, repository)
+            _renew_children(transaction, repository, parsed)
+            _put_manifest(transaction, push, digest, parsed, sizes)
+            for tag in tags:
+                _put_tag(transaction, push, digest, tag)
+        subject = parsed.subject.digest if parsed.subject is not None else None
+        return Pushed(digest=digest, tags=tags, subject=subject, seq=transaction.seq)
+
+
+def _checked(push: Push) -> tuple[Digest, ParsedManifest]:
+    parsed = parse_manifest(push.content, push.content_type)
+    if not is_digest(push.reference):
+        return digest_of(push.content), parsed
+    wanted = Digest(push.reference)
+    actual = digest_of(push.content, algorithm_of(wanted))
+    if actual != wanted:
+        raise DigestInvalid(f"the manifest's digest is {actual}, not {wanted}")
+    return wanted, parsed
+
+
+def _keep_repository(transaction: Transaction, repository: str) -> None:
+    if transaction.values(REPOSITORY, repository) is None:
+        now_ms = transaction.now_ms()
+        fields = {"description": "", "created_ms": now_ms, "updated_ms": now_ms}
+        transaction.create(REPOSITORY, repository, fields, number=transaction.next_id(REPOSITORY))
+
+
+def _renew_children(transaction: Transaction, repository: str, parsed: ParsedManifest) -> None:
+    # While nodes are apart, another may be deleting what this index lists, since it does not know of the index. A write
+    # outlives a delete that had not seen it.
+    children = parsed.manifests
+    if len(children) <= CHILDREN_RENEWED_MAX:
+        for child in children:
+            transaction.put(MANIFEST, content_key(repository, child), {})
+
+
+def _put_manifest(
+    transaction: Transaction, push: Push, digest: Digest, parsed: ParsedManifest, sizes: Mapping[str, int]
+) -> None:
+    key = content_key(push.repository, digest)
+    if transaction.values(MANIFEST, key) is not None:
+        # It may be going away elsewhere right now: renewed, it stays. What was pushed first holds: who and when.
+        transaction.put(MANIFEST, key, {})
+        return
+    required = parsed.required_blobs
+    # What a client writes of sizes is not believed where they are known.
+    blobs = [(blob, sizes.get(blob, size), blob in required) for blob, size in parsed.blobs.items()]
+    fields = {
+        "media_type": parsed.media_type,
+        "artifact_type": parsed.artifact_type,
+        "config_digest": parsed.config.digest if parsed.config is not None else "",
+        "subject": parsed.subject.digest if parsed.subject is not None else "",
+        "manifest_bytes": parsed.size,
+        "total_bytes": parsed.size + sum(size for _, size, _ in blobs),
+        "annotations": dict(parsed.annotations),
+        "blobs": blobs,
+        "children": list(parsed.manifests),
+        "pushed_ms": transaction.now_ms(),
+        "pushed_by": push.pushed_by,
+    }
+    transaction.put_content(digest, push.content)
+    transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))
+
+
+def _put_tag(transaction: Transaction, push: Push, digest: Digest, tag: str) -> None:
+    key = tag_key(push.repository, tag)
+    target = {"digest": digest, "immutable": False, "pushed_ms": transaction.now_ms(), "pushed_by": push.pushed_by}
+    if transaction.values(TAG, key) is None:
+        transaction.create(TAG, key, {"target": target}, number=transaction.next_id(TAG))
+    else:
+        transaction.put(TAG, key, {"target": target})

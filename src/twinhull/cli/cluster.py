@@ -1,0 +1,201 @@
+"""`twinhull cluster …`: join a cluster, and look at and after the one that the running node is in."""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from twinhull.cli.agent_client import VERIFY_TIMEOUT_S, AgentClient
+from twinhull.cli.options import (
+    ClusterListenOption,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    ListenOption,
+    NameOption,
+    StopWithParentOption,
+    WorkersOption,
+    serve_options,
+)
+from twinhull.kit.errors import SettingsInvalid
+
+app: Final = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Invite, join, look at and look after the nodes.",
+)
+_DEFAULT_DIR: Final = Path("data")
+_WAIT_TIMEOUT_S: Final = 300.0
+_MARGIN_S: Final = 30.0
+
+PeerArgument = Annotated[str | None, typer.Argument(metavar="[PEER]", help="Name or id of a peer; all when not given.")]
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name or id of the node.")]
+
+
+class Own(StrEnum):
+    """What becomes of data that a joining node has already."""
+
+    REFUSE = "refuse"
+    MERGE = "merge"
+    DISCARD = "discard"
+
+
+def _agent(data_dir: Path | None) -> AgentClient:
+    return AgentClient(data_dir or Path(os.environ.get("TWINHULL_DATA_DIR") or _DEFAULT_DIR))
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def invite(*, data_dir: DataDirOption = None) -> None:
+    """Print a token with which one node can join within an hour."""
+    answer = _agent(data_dir).post("/invite")
+    print("Run this on the new node, with the options of `twinhull serve`; the token holds once, for an hour:")
+    # The token is the last word of the output: scripts take it from there.
+    print(f"twinhull cluster join {answer['token']}")
+
+
+@app.command()
+def join(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="What `twinhull cluster invite` printed on a member.")],
+    *,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    listen: ListenOption = None,
+    cluster_listen: ClusterListenOption = None,
+    name: NameOption = None,
+    workers: WorkersOption = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Bring this node's own data into the cluster.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Throw this node's own data away.")] = False,
+    stop_with_parent: StopWithParentOption = None,
+) -> None:
+    """Make this node a member of the token's cluster, then serve."""
+    if merge and discard:
+        raise SettingsInvalid("--merge and --discard exclude each other")
+    # The whole program is imported here, when the arguments are known to be right.
+    from twinhull.cli.node_processes import Join, run_node
+    from twinhull.config.load import load_settings
+
+    own = Own.MERGE if merge else Own.DISCARD if discard else Own.REFUSE
+    loaded = load_settings(config, os.environ, serve_options(data_dir, listen, cluster_listen, name, workers))
+    run_node(loaded, join=Join(token, own.value), stop_with_parent=stop_with_parent)
+
+
+@app.command()
+def status(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None:
+    """Show the nodes, and how far each is behind this one."""
+    answer = _agent(data_dir).get("/status")
+    if json_:
+        _print_json(answer)
+        return
+    node = answer.get("node") or {}
+    print(f"this node: {node.get('name', '?')} ({node.get('id', '?')}), log position {answer.get('log_position', '?')}")
+    print(f"durability: {answer.get('durability', '?')}, conflicts: {answer.get('conflicts', '?')}")
+    _print_members(answer.get("members") or [])
+
+
+@app.command()
+def verify(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None:
+    """Compare this node's data with that of its peers, and mend what differs."""
+    answer = _agent(data_dir).post("/verify", timeout_s=VERIFY_TIMEOUT_S)
+    if json_:
+        _print_json(answer)
+    else:
+        for peer in answer.get("peers") or []:
+            print(f"{peer.get('name', '?')}: {'equal' if peer.get('equal') else 'differs'}")
+            for found in peer.get("differing") or []:
+                print(f"  {found.get('kind', '?')}: {', '.join(str(key) for key in found.get('keys') or [])}")
+        print("equal" if answer.get("equal") else "not equal")
+    if not answer.get("equal"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def wait(
+    *,
+    timeout_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up after it.")] = _WAIT_TIMEOUT_S,
+    json_: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Wait until every peer that answers has all that this node has."""
+    answer = _agent(data_dir).get("/wait", {"timeout_s": timeout_s}, timeout_s=timeout_s + _MARGIN_S)
+    if json_:
+        _print_json(answer)
+    elif answer.get("in_sync"):
+        print("in sync")
+    else:
+        print(f"not in sync after {timeout_s:g} s")
+        _print_members(answer.get("peers") or [])
+    if not answer.get("in_sync"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def leave(*, data_dir: DataDirOption = None) -> None:
+    """Take this node out of its cluster; it keeps its data and becomes a cluster of one."""
+    _agent(data_dir).post("/leave")
+    print("left")
+
+
+@app.command()
+def remove(node: NodeArgument, *, data_dir: DataDirOption = None) -> None:
+    """Take another node out of the cluster; it need not be reachable, and must be invited again to come back."""
+    answer = _agent(data_dir).post("/remove", {"node": node})
+    print(f"removed {answer.get('node', node)}")
+
+
+@app.command()
+def pause(peer: PeerArgument = None, *, data_dir: DataDirOption = None) -> None:
+    """Exchange nothing with the peer, or with any, until resume; writes do not wait for it."""
+    answer = _agent(data_dir).post("/pause", {"peer": peer})
+    print(f"paused: {_names(answer)}")
+
+
+@app.command()
+def resume(peer: PeerArgument = None, *, data_dir: DataDirOption = None) -> None:
+    """Go on exchanging with the peer, or with all."""
+    answer = _agent(data_dir).post("/resume", {"peer": peer})
+    print(f"resumed: {_names(answer)}")
+
+
+def _names(answer: dict[str, Any]) -> str:
+    return ", ".join(str(name) for name in answer.get("peers") or []) or "no peer"
+
+
+def _print_members(members: list[dict[str, Any]]) -> None:
+    # Rich takes a tenth of a second to import, which --json and most commands need not pay.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from twinhull.cli.progress import human_bytes
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("node", "state", "changes behind", "bytes behind", "seconds behind", "for clients", "for peers"):
+        table.add_column(heading, justify="right" if heading.endswith("behind") else "left", overflow="fold")
+    for member in members:
+        behind = member.get("lag_bytes")
+        table.add_row(
+            str(member.get("name", "?")),
+            str(member.get("state", "?")),
+            _shown(member.get("lag_changes")),
+            "-" if behind is None else human_bytes(behind),
+            _shown(member.get("lag_s")),
+            _shown(member.get("address")),
+            _shown(member.get("cluster_address")),
+        )
+    Console().print(table)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

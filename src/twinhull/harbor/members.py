@@ -1,0 +1,102 @@
+"""A project's members at Harbor's paths: /projects/{project_id}/members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from twinhull.catalog.projects import Projects
+from twinhull.harbor import views
+from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.requests import Paging, answer, listed, located, nothing, on, read_body, read_paging
+from twinhull.kit.errors import Invalid, NotFound
+from twinhull.metadata import accounts
+
+
+class _UserBody(msgspec.Struct):
+    username: str = ""
+    user_id: int = 0
+
+
+class _GroupBody(msgspec.Struct):
+    group_name: str = ""
+    id: int = 0
+    group_type: int = 0
+    ldap_group_dn: str = ""
+
+
+class _MemberBody(msgspec.Struct):
+    role_id: int = 0
+    member_user: _UserBody | None = None
+    member_group: _GroupBody | None = None
+
+
+class _RoleBody(msgspec.Struct):
+    role_id: int = 0
+
+
+class MembersApi:
+    """Handlers for members."""
+
+    def __init__(self, *, access: Access, projects: Projects) -> None:
+        """Take what every handler needs, and what writes members."""
+        self._access = access
+        self._projects = projects
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return [
+            on("/projects/{project_id}/members", get=self.list, post=self.add),
+            on("/projects/{project_id}/members/{member_id}", get=self.get, put=self.set_role, delete=self.remove),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Return the members of a project; all of them unless a page is asked for, as in Harbor 2.2."""
+        _, project = await self._access.legacy_project(request, "member", "list")
+        is_paged = "page" in request.query_params or "page_size" in request.query_params
+        paging = read_paging(request, legacy=True) if is_paged else Paging(page=1, size=0)
+        name = request.query_params.get("entityname", "")
+        members, total = await self._access.read(
+            lambda connection: accounts.list_members(connection, project.name, name_part=name, part=paging.part)
+        )
+        return listed(request, [views.member_view(member, project) for member in members], total=total, paging=paging)
+
+    async def add(self, request: Request) -> Response:
+        """Make a user a member."""
+        _, project = await self._access.legacy_project(request, "member", "create")
+        body = await read_body(request, _MemberBody, legacy=True)
+        if body.member_group is not None and (body.member_group.group_name or body.member_group.ldap_group_dn):
+            raise NotFound(f"{body.member_group.ldap_group_dn or body.member_group.group_name} not found: not supported")
+        user = body.member_user or _UserBody()
+        if not user.username and not user.user_id:
+            raise Invalid("neither a user nor a group is given")
+        added = await self._projects.add_member(project.name, role=body.role_id, user=user.username, user_id=user.user_id)
+        return nothing(201, {**located(request, added.id), **await self._access.settled(request, added.seq)})
+
+    async def get(self, request: Request) -> Response:
+        """Return a member."""
+        _, project = await self._access.legacy_project(request, "member", "read")
+        number = path_id(request, "member_id", message="invalid member id")
+        member = await self._access.read(lambda connection: accounts.find_member(connection, project.name, number))
+        if member is None:
+            raise NotFound(f"project member {number} not found in project {project.id}")
+        return answer(views.member_view(member, project))
+
+    async def set_role(self, request: Request) -> Response:
+        """Give a member another role."""
+        _, project = await self._access.legacy_project(request, "member", "update")
+        number = path_id(request, "member_id", message="invalid member id")
+        body = await read_body(request, _RoleBody, legacy=True)
+        changed = await self._projects.set_role(project.name, number, body.role_id)
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a member."""
+        _, project = await self._access.legacy_project(request, "member", "delete")
+        number = path_id(request, "member_id", message="invalid member id")
+        removed = await self._projects.remove_member(project.name, number)
+        return nothing(headers=await self._access.settled(request, removed.seq))

@@ -1,0 +1,168 @@
+"""Projects at Harbor's paths: /projects and what is below, save members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from twinhull.auth.permissions import Role
+from twinhull.auth.service import Guard
+from twinhull.auth.subjects import visible_to
+from twinhull.catalog.projects import NewProject, Projects
+from twinhull.harbor import views
+from twinhull.harbor.access import Access
+from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
+from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
+from twinhull.metadata import accounts
+from twinhull.metadata.accounts import Project
+from twinhull.web.identity import Caller
+
+
+class _ProjectBody(msgspec.Struct):
+    project_name: str = ""
+    # Deprecated, and still sent by replication from older Harbors.
+    public: bool | None = None
+    metadata: dict[str, str | None] | None = None
+    storage_limit: int | None = None
+    registry_id: int | None = None
+
+
+class ProjectsApi:
+    """Handlers for projects."""
+
+    def __init__(self, *, access: Access, projects: Projects, guard: Guard) -> None:
+        """Take what every handler needs, what writes projects, and who knows the settings."""
+        self._access = access
+        self._projects = projects
+        self._guard = guard
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return [
+            on("/projects", get=self.list, post=self.create, head=self.head),
+            on("/projects/{project_name_or_id}", get=self.get, put=self.change, delete=self.delete),
+            on("/projects/{project_name_or_id}/_deletable", get=self.deletable),
+            on("/projects/{project_name_or_id}/summary", get=self.summary),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Return the projects that the caller may see, by name."""
+        caller = await self._access.caller(request)
+        paging = read_paging(request)
+        query = request.query_params
+        wanted = replace(
+            visible_to(caller.subject if caller.token is None else None),
+            name_part=query.get("name", ""),
+            owner=query.get("owner", ""),
+            public=query_bool(request, "public"),
+        )
+        detailed = query_bool(request, "with_detail") is not False
+
+        def read(connection: Connection) -> tuple[list[views.Json], int]:
+            found, total = accounts.list_projects(connection, wanted, part=paging.part)
+            return _project_views(connection, found, caller, detailed=detailed), total
+
+        shown, total = await self._access.read(read)
+        return listed(request, shown, total=total, paging=paging)
+
+    async def head(self, request: Request) -> Response:
+        """Say whether a name is taken."""
+        await self._access.logged_in(request)
+        name = request.query_params.get("project_name", "")
+        if not await self._guard.project_exists(name):
+            raise NotFound(f"project {name[:255]} not found")
+        return nothing()
+
+    async def create(self, request: Request) -> Response:
+        """Make a project; anybody who is logged in may, unless the cluster's settings say otherwise."""
+        caller = await self._access.logged_in(request)
+        body = await read_body(request, _ProjectBody)
+        restricted = await self._guard.setting("project_creation_restriction") == "adminonly"
+        if (
+            caller.subject is None
+            or caller.token is not None
+            or caller.subject.is_robot
+            or (restricted and not caller.is_admin)
+        ):
+            raise Denied("forbidden")
+        if body.storage_limit is not None and body.storage_limit < -1:
+            raise Invalid("bad request: invalid value for resource storage")
+        metadata = _metadata(body)
+        if body.public is not None:
+            metadata.setdefault("public", str(body.public).lower())
+        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.subject.name)
+        made = await self._projects.create(new)
+        by_name = request.headers.get("x-resource-name-in-location", "").lower() == "true"
+        location = located(request, new.name if by_name else made.id)
+        return nothing(201, {**location, **await self._access.settled(request, made.seq)})
+
+    async def get(self, request: Request) -> Response:
+        """Return a project."""
+        caller, project = await self._access.project(request, ".", "read")
+        shown = await self._access.read(lambda connection: _project_views(connection, [project], caller, detailed=True))
+        return answer(shown[0])
+
+    async def change(self, request: Request) -> Response:
+        """Set the given items of a project's metadata."""
+        _, project = await self._access.project(request, ".", "update")
+        body = await read_body(request, _ProjectBody)
+        changed = await self._projects.change_metadata(project.name, _metadata(body))
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a project that has no repositories."""
+        _, project = await self._access.project(request, ".", "delete")
+        deleted = await self._projects.delete(project.name)
+        return nothing(headers=await self._access.settled(request, deleted.seq))
+
+    async def deletable(self, request: Request) -> Response:
+        """Say whether a project can be deleted; false is left out and a message is there instead, as in Harbor."""
+        _, project = await self._access.project(request, ".", "delete")
+        counts = await self._access.read(lambda connection: accounts.count_repositories(connection, [project.name]))
+        return answer({"message": ProjectNotEmpty().message.partition(": ")[2]} if counts else {"deletable": True})
+
+    async def summary(self, request: Request) -> Response:
+        """Return counts of what is in a project, each for those who may see it."""
+        caller, project = await self._access.project(request, ".", "read")
+
+        def read(connection: Connection) -> tuple[dict[int, int], int]:
+            counts = accounts.count_repositories(connection, [project.name])
+            return accounts.count_roles(connection, project.name), counts.get(project.name, 0)
+
+        roles, repositories = await self._access.read(read)
+        lists_members = await self._access.may(caller, project.name, "member", "list")
+        reads_quota = await self._access.may(caller, project.name, "quota", "read")
+        shown = views.summary_view(roles if lists_members else None, repositories=repositories, quota_shown=reads_quota)
+        return answer(shown)
+
+
+def _metadata(body: _ProjectBody) -> dict[str, str]:
+    if body.registry_id:
+        raise ProjectUnknown(f"registry {body.registry_id} not found")
+    return {key: value for key, value in (body.metadata or {}).items() if value is not None}
+
+
+def _project_views(connection: Connection, found: Sequence[Project], caller: Caller, *, detailed: bool) -> list[views.Json]:
+    names = [project.name for project in found]
+    owners = accounts.ids_of_users(connection, {project.owner for project in found})
+    repositories = accounts.count_repositories(connection, names)
+    is_user = caller.subject is not None and not caller.subject.is_robot and caller.token is None
+    roles = accounts.roles_of(connection, caller.name, names) if is_user else {}
+    if caller.is_admin:
+        roles = dict.fromkeys(names, int(Role.PROJECT_ADMIN))
+    return [
+        views.project_view(
+            project,
+            owner_id=owners.get(project.owner, 0),
+            role=roles.get(project.name),
+            repositories=repositories.get(project.name, 0),
+            detailed=detailed,
+        )
+        for project in found
+    ]

@@ -1,0 +1,197 @@
+"""Robot accounts at Harbor's paths: /robots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from twinhull.auth.service import Guard
+from twinhull.catalog import robots as catalog
+from twinhull.catalog.robots import NewRobot, Robots
+from twinhull.harbor import views
+from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.requests import answer, listed, located, nothing, on, parse_q, read_body, read_paging
+from twinhull.kit.clock import rfc3339
+from twinhull.kit.errors import Denied, Invalid, NotFound, Unauthenticated
+from twinhull.metadata import accounts
+from twinhull.metadata.accounts import Robot
+from twinhull.web.identity import Caller
+
+_FUZZY: Final = "~"
+_DURATION_DAYS: Final = 30
+
+
+class _AccessBody(msgspec.Struct, omit_defaults=True):
+    resource: str = ""
+    action: str = ""
+    effect: str = ""
+
+
+class _PermissionBody(msgspec.Struct, omit_defaults=True):
+    kind: str = ""
+    namespace: str = ""
+    access: list[_AccessBody] = []
+
+
+class _RobotBody(msgspec.Struct):
+    name: str = ""
+    description: str = ""
+    level: str = ""
+    disable: bool = False
+    duration: int = 0
+    permissions: list[_PermissionBody] = []
+
+
+class _SecretBody(msgspec.Struct):
+    secret: str = ""
+
+
+class RobotsApi:
+    """Handlers for robot accounts."""
+
+    def __init__(self, *, access: Access, robots: Robots, guard: Guard) -> None:
+        """Take what every handler needs, what writes robots, and who knows the settings."""
+        self._access = access
+        self._robots = robots
+        self._guard = guard
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return [
+            on("/robots", get=self.list, post=self.create),
+            on("/robots/{robot_id}", get=self.get, put=self.change, patch=self.set_secret, delete=self.delete),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Return the system's robots, or with `q=Level=project,ProjectID=N` a project's."""
+        caller = await self._access.logged_in(request)
+        paging = read_paging(request)
+        conditions = parse_q(request)
+        level = conditions.get("level", catalog.SYSTEM)
+        if level not in (catalog.SYSTEM, catalog.PROJECT):
+            raise Invalid(f"bad request error level input: {level[:64]}")
+        project = await self._project_named(conditions.get("projectid", "")) if level == catalog.PROJECT else ""
+        await self._require(caller, project, "list")
+        name = conditions.get("name", "")
+        part, exact = (name[1:], "") if name.startswith(_FUZZY) else ("", name)
+        robots, total = await self._access.read(
+            lambda connection: accounts.list_robots(connection, project=project, name_part=part, name=exact, part=paging.part)
+        )
+        prefix = await self._prefix()
+        return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=paging)
+
+    async def create(self, request: Request) -> Response:
+        """Make a robot, and show its secret this once."""
+        caller = await self._access.logged_in(request)
+        body = await read_body(request, _RobotBody)
+        permissions = _checked(body)
+        await self._require(caller, _project_of(body), "create")
+        made = await self._robots.create(
+            NewRobot(
+                name=body.name,
+                level=body.level,
+                description=body.description,
+                duration_days=body.duration,
+                default_duration_days=await self._default_duration_days(),
+                permissions=permissions,
+                disable=body.disable,
+            )
+        )
+        shown = {
+            "creation_time": rfc3339(made.created_ms),
+            "expires_at": made.expires_at_s,
+            "id": made.id,
+            "name": await self._prefix() + made.key,
+            "secret": made.secret,
+        }
+        headers = {**located(request, made.id), **await self._access.settled(request, made.seq)}
+        return answer(shown, status=201, headers=headers)
+
+    async def get(self, request: Request) -> Response:
+        """Return a robot."""
+        robot = await self._robot(request, "read")
+        return answer(views.robot_view(robot, await self._prefix()))
+
+    async def change(self, request: Request) -> Response:
+        """Change a robot; its name and level stay as they are."""
+        robot = await self._robot(request, "update")
+        body = await read_body(request, _RobotBody)
+        permissions = _checked(body)
+        own_name = robot.name.removeprefix(f"{robot.project}+")
+        if body.level != robot.level or body.name not in (await self._prefix() + robot.name, robot.name, own_name):
+            raise Invalid("cannot update the level or name of robot")
+        changed = await self._robots.change(
+            robot.id,
+            description=body.description,
+            duration_days=body.duration,
+            default_duration_days=await self._default_duration_days(),
+            permissions=permissions,
+            disable=body.disable,
+        )
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def set_secret(self, request: Request) -> Response:
+        """Give a robot another secret; a new one is shown this once, a chosen one is not repeated."""
+        robot = await self._robot(request, "update")
+        body = await read_body(request, _SecretBody)
+        secret, changed = await self._robots.set_secret(robot.id, body.secret)
+        headers = await self._access.settled(request, changed.seq)
+        return answer({} if body.secret else {"secret": secret}, headers=headers)
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a robot."""
+        robot = await self._robot(request, "delete")
+        deleted = await self._robots.delete(robot.id)
+        return nothing(headers=await self._access.settled(request, deleted.seq))
+
+    async def _robot(self, request: Request, action: str) -> Robot:
+        caller = await self._access.logged_in(request)
+        number = path_id(request, "robot_id", message="invalid robot id")
+        robot = await self._access.read(lambda connection: accounts.find_robot_by_id(connection, number))
+        if robot is None:
+            raise NotFound(f"robot {number} not found")
+        await self._require(caller, robot.project, action)
+        return robot
+
+    async def _require(self, caller: Caller, project: str, action: str) -> None:
+        """Let those through who may do this with a project's robots; with the system's, administrators alone."""
+        if caller.is_anonymous:
+            raise Unauthenticated("unauthorized")
+        if caller.is_admin:
+            return
+        if not project:
+            raise Denied(caller.name)
+        if not await self._access.may(caller, project, "robot", action):
+            raise Denied("forbidden")
+
+    async def _project_named(self, text: str) -> str:
+        if not text:
+            raise Invalid("must with project ID when to query project robots")
+        if not is_id(text):
+            raise Invalid("invalid project ID")
+        project = await self._access.read(lambda connection: accounts.find_project_by_id(connection, int(text)))
+        if project is None:
+            raise Denied("forbidden")
+        return project.name
+
+    async def _prefix(self) -> str:
+        return str(await self._guard.setting("robot_name_prefix"))
+
+    async def _default_duration_days(self) -> int:
+        days = await self._guard.setting("robot_token_duration")
+        return days if isinstance(days, int) and days > 0 else _DURATION_DAYS
+
+
+def _checked(body: _RobotBody) -> list[dict[str, Any]]:
+    permissions: list[dict[str, Any]] = [msgspec.to_builtins(permission) for permission in body.permissions]
+    catalog.require_robot(body.level, body.duration, permissions)
+    return permissions
+
+
+def _project_of(body: _RobotBody) -> str:
+    return body.permissions[0].namespace if body.level == catalog.PROJECT else ""

@@ -1,0 +1,187 @@
+"""Users at Harbor's paths: /users and what is below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from twinhull.auth.service import Guard
+from twinhull.catalog.accounts import ADMIN, NewUser, Users
+from twinhull.harbor import views
+from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
+from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
+from twinhull.metadata import accounts
+from twinhull.metadata.accounts import User
+from twinhull.web.identity import Caller
+from twinhull.web.middleware import Forwarding
+
+_NO_ADMIN: Final = "user does not have admin role"
+_SCOPE: Final = re.compile(r"/project/([0-9]{1,18})/?")
+
+
+class _NewUserBody(msgspec.Struct):
+    username: str = ""
+    email: str = ""
+    realname: str = ""
+    password: str = ""
+    comment: str = ""
+
+
+class _ProfileBody(msgspec.Struct):
+    email: str = ""
+    realname: str = ""
+    comment: str = ""
+
+
+class _SysadminBody(msgspec.Struct):
+    sysadmin_flag: bool = False
+
+
+class _PasswordBody(msgspec.Struct):
+    old_password: str = ""
+    new_password: str = ""
+
+
+class UsersApi:
+    """Handlers for users."""
+
+    def __init__(self, *, access: Access, users: Users, guard: Guard, forwarding: Forwarding) -> None:
+        """Take what every handler needs, what writes users, and what checks passwords."""
+        self._access = access
+        self._users = users
+        self._guard = guard
+        self._forwarding = forwarding
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes; fixed words before ids."""
+        return [
+            on("/users", get=self.list, post=self.create),
+            on("/users/current", get=self.current),
+            on("/users/current/permissions", get=self.permissions),
+            on("/users/search", get=self.search),
+            on("/users/{user_id}", get=self.get, put=self.change, delete=self.delete),
+            on("/users/{user_id}/password", put=self.set_password),
+            on("/users/{user_id}/sysadmin", put=self.set_sysadmin),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Return the users, without the built-in administrator, to administrators."""
+        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        paging = read_paging(request, legacy=True)
+        name, email = request.query_params.get("username", ""), request.query_params.get("email", "")
+        users, total = await self._access.read(
+            lambda connection: accounts.list_users(
+                connection, name_part=name, email_part=email, without=ADMIN, part=paging.part
+            )
+        )
+        return listed(request, [views.user_view(user) for user in users], total=total, paging=paging)
+
+    async def search(self, request: Request) -> Response:
+        """Return names and ids of users whose name contains the text, to anybody who is logged in."""
+        await self._access.logged_in(request, legacy=True)
+        paging = read_paging(request, legacy=True)
+        name = request.query_params.get("username", "")
+        if not name:
+            raise Invalid("username is required")
+        users, total = await self._access.read(
+            lambda connection: accounts.list_users(connection, name_part=name, without=ADMIN, part=paging.part)
+        )
+        return listed(request, [views.found_user_view(user) for user in users], total=total, paging=paging)
+
+    async def create(self, request: Request) -> Response:
+        """Make a user, as an administrator."""
+        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        body = await read_body(request, _NewUserBody, legacy=True)
+        new = NewUser(
+            name=body.username, email=body.email, realname=body.realname, password=body.password, comment=body.comment
+        )
+        made = await self._users.create(new)
+        return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})
+
+    async def current(self, request: Request) -> Response:
+        """Return whoever asks."""
+        caller = await self._access.user(request)
+        return answer(views.user_view(await self._user(caller.subject.id if caller.subject else 0)))
+
+    async def permissions(self, request: Request) -> Response:
+        """Return what whoever asks may do in the project that the scope names; nothing for any other scope."""
+        caller = await self._access.logged_in(request, legacy=True)
+        scope = _SCOPE.fullmatch(request.query_params.get("scope", ""))
+        if scope is None:
+            return answer([])
+        number = int(scope[1])
+        project = await self._access.read(lambda connection: accounts.find_project_by_id(connection, number))
+        # An administrator may do everything, in a project that does not exist too.
+        allowance = await self._access.rights(caller, project.name if project else "")
+        relative = query_bool(request, "relative") or False
+        return answer(views.grants_view(allowance.listed, project_id=number, relative=relative))
+
+    async def get(self, request: Request) -> Response:
+        """Return a user to administrators and to themselves."""
+        _, number = await self._self_or_admin(request)
+        return answer(views.user_view(await self._user(number)))
+
+    async def change(self, request: Request) -> Response:
+        """Change a user's profile, as an administrator or as themselves."""
+        _, number = await self._self_or_admin(request)
+        body = await read_body(request, _ProfileBody, legacy=True)
+        await self._user(number)
+        changed = await self._users.change_profile(number, email=body.email, realname=body.realname, comment=body.comment)
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def set_password(self, request: Request) -> Response:
+        """Give a user another password; whoever changes their own says the old one."""
+        caller, number = await self._self_or_admin(request)
+        body = await read_body(request, _PasswordBody, legacy=True)
+        user = await self._user(number)
+        if caller.subject is not None and caller.subject.id == user.id:
+            await self._require_old_password(request, user.name, body.old_password)
+        changed = await self._users.set_password(number, body.new_password)
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def set_sysadmin(self, request: Request) -> Response:
+        """Make a user a system administrator, or no more."""
+        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        number = path_id(request, "user_id", message="invalid user Id")
+        body = await read_body(request, _SysadminBody, legacy=True)
+        await self._user(number)
+        changed = await self._users.set_sysadmin(number, sysadmin=body.sysadmin_flag)
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a user, as an administrator."""
+        caller = await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        number = path_id(request, "user_id", message="invalid user Id")
+        await self._user(number)
+        deleted = await self._users.delete(number, by=caller.subject.id if caller.subject else 0)
+        return nothing(headers=await self._access.settled(request, deleted.seq))
+
+    async def _self_or_admin(self, request: Request) -> tuple[Caller, int]:
+        caller = await self._access.user(request)
+        text: str = request.path_params["user_id"]
+        number = int(text) if is_id(text) else None
+        if not caller.is_admin and (caller.token is not None or caller.subject is None or caller.subject.id != number):
+            raise Denied(_NO_ADMIN)
+        if number is None:
+            raise Invalid("invalid user Id")
+        return caller, number
+
+    async def _user(self, number: int) -> User:
+        user = await self._access.read(lambda connection: accounts.find_user_by_id(connection, number))
+        if user is None:
+            raise UserUnknown(f"user {number} not found")
+        return user
+
+    async def _require_old_password(self, request: Request, name: str, password: str) -> None:
+        if not password:
+            raise Invalid("empty old_password")
+        address = self._forwarding.client_of(request.scope)
+        if await self._guard.by_password(name, password, address=address) is None:
+            raise Unauthenticated("incorrect old_password")

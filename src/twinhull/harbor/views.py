@@ -1,0 +1,134 @@
+"""The dictionary between Harbor's words and ours: what the management API shows of users, projects, members and robots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twinhull.auth.permissions import Grant, Role
+from twinhull.kit.clock import rfc3339
+from twinhull.metadata.accounts import Member, Project, Robot, User
+
+Json = dict[str, Any]
+
+ROLE_NAMES: Final[Mapping[int, str]] = {
+    Role.PROJECT_ADMIN: "projectAdmin",
+    Role.DEVELOPER: "developer",
+    Role.GUEST: "guest",
+    Role.MAINTAINER: "maintainer",
+    Role.LIMITED_GUEST: "limitedGuest",
+}
+_SUMMARY_COUNTS: Final[Mapping[int, str]] = {
+    Role.PROJECT_ADMIN: "project_admin_count",
+    Role.MAINTAINER: "maintainer_count",
+    Role.DEVELOPER: "developer_count",
+    Role.GUEST: "guest_count",
+    Role.LIMITED_GUEST: "limited_guest_count",
+}
+NEVER_TIME: Final = "0001-01-01T00:00:00.000Z"
+
+
+def user_view(user: User) -> Json:
+    """Return a user; passwords are never shown, in no form."""
+    return {
+        "user_id": user.id,
+        "username": user.name,
+        "email": user.email,
+        "password": "",
+        "password_version": "argon2id",
+        "realname": user.realname,
+        "comment": user.comment,
+        "deleted": False,
+        "role_name": "",
+        "role_id": 0,
+        "sysadmin_flag": user.sysadmin,
+        "admin_role_in_auth": False,
+        "reset_uuid": "",
+        "creation_time": rfc3339(user.created_ms),
+        "update_time": rfc3339(user.updated_ms),
+    }
+
+
+def found_user_view(user: User) -> Json:
+    """Return a user as search shows it to everybody."""
+    return {"user_id": user.id, "username": user.name}
+
+
+def project_view(project: Project, *, owner_id: int, role: int | None, repositories: int, detailed: bool = True) -> Json:
+    """Return a project, as somebody with that role sees it; counts of zero are left out, as in Harbor."""
+    allowlist: Json = {"creation_time": NEVER_TIME, "items": None, "update_time": NEVER_TIME}
+    view: Json = {"creation_time": rfc3339(project.created_ms)}
+    if role is not None:
+        view["current_user_role_id"] = role
+    view["current_user_role_ids"] = [role] if role is not None else None
+    if detailed:
+        created = rfc3339(project.created_ms)
+        allowlist = {
+            "creation_time": created,
+            "id": project.id,
+            "items": [],
+            "project_id": project.id,
+            "update_time": created,
+        }
+    view["cve_allowlist"] = allowlist
+    if detailed:
+        view["metadata"] = dict(sorted(project.metadata.items()))
+        view["owner_name"] = project.owner
+    view |= {"name": project.name, "owner_id": owner_id, "project_id": project.id}
+    if repositories:
+        view["repo_count"] = repositories
+    view["update_time"] = rfc3339(project.updated_ms)
+    return view
+
+
+def summary_view(roles: Mapping[int, int] | None, *, repositories: int, quota_shown: bool) -> Json:
+    """Return a project's summary; members are counted for those who may list them (else None), zero counts left out."""
+    view: Json = {"repo_count": repositories} if repositories else {}
+    for role, name in _SUMMARY_COUNTS.items():
+        if roles is not None and roles.get(role):
+            view[name] = roles[role]
+    if quota_shown:
+        view["quota"] = {"hard": {"storage": -1}, "used": {"storage": 0}}
+    return view
+
+
+def member_view(member: Member, project: Project) -> Json:
+    """Return a member."""
+    return {
+        "id": member.id,
+        "project_id": project.id,
+        "entity_name": member.entity,
+        "role_name": ROLE_NAMES.get(member.role, ""),
+        "role_id": member.role,
+        "entity_id": member.entity_id,
+        "entity_type": member.entity_type,
+    }
+
+
+def robot_view(robot: Robot, prefix: str) -> Json:
+    """Return a robot account; its secret is shown once, when it is made."""
+    return {
+        "creation_time": rfc3339(robot.created_ms),
+        "description": robot.description,
+        "disable": robot.disable,
+        "duration": robot.duration_days,
+        "editable": True,
+        "expires_at": robot.expires_at_s,
+        "id": robot.id,
+        "level": robot.level,
+        "name": prefix + robot.name,
+        "permissions": list(robot.permissions),
+        "update_time": rfc3339(robot.updated_ms),
+    }
+
+
+def grants_view(grants: tuple[Grant, ...], *, project_id: int, relative: bool) -> list[Json]:
+    """Return what somebody may do in a project: resources below the project, or relative to it."""
+    root = "" if relative else f"/project/{project_id}"
+    return [{"action": grant.action, "resource": _resource(root, grant.resource)} for grant in grants]
+
+
+def _resource(root: str, resource: str) -> str:
+    if not root:
+        return resource
+    return root if resource == "." else f"{root}/{resource}"

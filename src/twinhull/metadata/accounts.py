@@ -1,0 +1,370 @@
+"""Queries for users, robots, members and projects: who may be who, on the tables that the log keeps right.
+
+Members and robots of a deleted project, and members whose user is deleted, are in their tables still, since a push
+from elsewhere may bring the project back; every query here leaves them out until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
+
+from twinhull.metadata.schema import id_aliases, members, nodes, projects, records, repositories, robots, settings, users
+from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user as the log has it."""
+
+    name: str
+    id: int
+    email: str
+    realname: str
+    comment: str
+    password_hash: str
+    sysadmin: bool
+    disabled: bool
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project as the log has it."""
+
+    name: str
+    id: int
+    owner: str
+    metadata: Mapping[str, str]
+    public: bool
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a project."""
+
+    project: str
+    entity_type: str
+    entity: str
+    id: int
+    role: int
+    # The user's id; 0 for groups.
+    entity_id: int
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robot:
+    """A robot account; its name is without the prefix that people see."""
+
+    name: str
+    id: int
+    level: str
+    project: str
+    description: str
+    permissions: Sequence[Mapping[str, Any]]
+    disable: bool
+    secret_hash: str
+    duration_days: int
+    expires_at_s: int
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Which part of a list is wanted; a limit of None is all of it."""
+
+    offset: int = 0
+    limit: int | None = None
+
+    def of(self, query: Select[Any]) -> Select[Any]:
+        """Return the query for that part."""
+        return query.offset(self.offset).limit(self.limit) if self.limit is not None else query.offset(self.offset or None)
+
+
+EVERYTHING: Final = Slice()
+
+
+def like(column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+    """Return the condition that a column contains the text, whatever signs are in it."""
+    return column.contains(part, autoescape=True)
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one())
+
+
+def resolve_id(connection: Connection, kind: str, number: int) -> str | None:
+    """Return the key that another id of the same thing resolves to: both sides made it while they were apart."""
+    query = select(id_aliases.c.key).where(id_aliases.c.kind == kind, id_aliases.c.id == number)
+    key = connection.execute(query).scalar()
+    return str(key) if key is not None else None
+
+
+# -- users ---------------------------------------------------------------------------------------------------------
+
+
+def _user(row: RowMapping) -> User:
+    return User(**row)
+
+
+def find_user(connection: Connection, name: str) -> User | None:
+    """Return the user of that name."""
+    row = connection.execute(select(users).where(users.c.name == name)).mappings().first()
+    return _user(row) if row is not None else None
+
+
+def find_user_by_id(connection: Connection, number: int) -> User | None:
+    """Return the user with that id, or with that other id."""
+    row = connection.execute(select(users).where(users.c.id == number).order_by(users.c.name)).mappings().first()
+    if row is not None:
+        return _user(row)
+    name = resolve_id(connection, USER.name, number)
+    return find_user(connection, name) if name is not None else None
+
+
+def find_user_by_email(connection: Connection, email: str) -> User | None:
+    """Return a user with that address."""
+    row = connection.execute(select(users).where(users.c.email == email).order_by(users.c.id)).mappings().first()
+    return _user(row) if row is not None else None
+
+
+def list_users(
+    connection: Connection, *, name_part: str = "", email_part: str = "", without: str = "", part: Slice = EVERYTHING
+) -> tuple[list[User], int]:
+    """Return that part of the users, by name, and how many there are in all."""
+    query = select(users).order_by(users.c.name)
+    if name_part:
+        query = query.where(like(users.c.name, name_part))
+    if email_part:
+        query = query.where(like(users.c.email, email_part))
+    if without:
+        query = query.where(users.c.name != without)
+    return [_user(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+
+
+def ids_of_users(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the ids of these users; those who are not there are left out."""
+    query = select(users.c.name, users.c.id).where(users.c.name.in_(list(names)))
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+# -- projects ------------------------------------------------------------------------------------------------------
+
+
+def _project(row: RowMapping) -> Project:
+    fields = dict(row)
+    fields["metadata"] = msgspec.json.decode(fields["metadata"], type=dict[str, str])
+    return Project(**fields)
+
+
+def find_project(connection: Connection, name: str) -> Project | None:
+    """Return the project of that name."""
+    row = connection.execute(select(projects).where(projects.c.name == name)).mappings().first()
+    return _project(row) if row is not None else None
+
+
+def find_project_by_id(connection: Connection, number: int) -> Project | None:
+    """Return the project with that id, or with that other id."""
+    row = connection.execute(select(projects).where(projects.c.id == number).order_by(projects.c.name)).mappings().first()
+    if row is not None:
+        return _project(row)
+    name = resolve_id(connection, PROJECT.name, number)
+    return find_project(connection, name) if name is not None else None
+
+
+def is_revived(connection: Connection, project: str) -> bool:
+    """Tell whether a project is deleted, and lives only as long as an artifact in it does."""
+    query = select(records.c.dead).where(records.c.kind == PROJECT.name, records.c.key == project)
+    return bool(connection.execute(query).scalar())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFilter:
+    """Which projects are wanted."""
+
+    name_part: str = ""
+    owner: str = ""
+    public: bool | None = None
+    # What somebody sees who is no administrator: public ones, those of a member, and named ones.
+    visible_only: bool = False
+    member: str = ""
+    named: tuple[str, ...] = ()
+
+
+def _visible(wanted: ProjectFilter) -> ColumnElement[bool]:
+    seen: list[ColumnElement[bool]] = [projects.c.public.is_(True)]
+    if wanted.member:
+        of_member = select(members.c.project).where(members.c.entity == wanted.member, members.c.entity_type == "u")
+        seen.append(projects.c.name.in_(of_member))
+    if wanted.named:
+        seen.append(projects.c.name.in_(wanted.named))
+    return or_(*seen)
+
+
+def list_projects(connection: Connection, wanted: ProjectFilter, *, part: Slice = EVERYTHING) -> tuple[list[Project], int]:
+    """Return that part of the wanted projects, by name, and how many there are in all."""
+    query = select(projects).order_by(projects.c.name)
+    if wanted.name_part:
+        query = query.where(like(projects.c.name, wanted.name_part))
+    if wanted.owner:
+        query = query.where(projects.c.owner == wanted.owner)
+    if wanted.public is not None:
+        query = query.where(projects.c.public.is_(wanted.public))
+    if wanted.visible_only:
+        query = query.where(_visible(wanted))
+    return [_project(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+
+
+def count_repositories(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return how many repositories each of these projects has; those without are left out."""
+    query = (
+        select(repositories.c.project, func.count())
+        .where(repositories.c.project.in_(list(names)))
+        .group_by(repositories.c.project)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+# -- members -------------------------------------------------------------------------------------------------------
+
+
+def _living_members() -> Select[Any]:
+    return (
+        select(members, func.coalesce(users.c.id, 0).label("entity_id"))
+        .join(projects, projects.c.name == members.c.project)
+        .outerjoin(users, and_(users.c.name == members.c.entity, members.c.entity_type == "u"))
+        .where(or_(members.c.entity_type != "u", users.c.name.is_not(None)))
+    )
+
+
+def _member(row: RowMapping) -> Member:
+    return Member(**row)
+
+
+def find_role(connection: Connection, project: str, user: str) -> int | None:
+    """Return the role of a user in a project; the caller knows that both live."""
+    query = select(members.c.role).where(members.c.project == project, members.c.entity_type == "u", members.c.entity == user)
+    role = connection.execute(query).scalar()
+    return int(role) if role is not None else None
+
+
+def find_member(connection: Connection, project: str, number: int) -> Member | None:
+    """Return the member of a project with that id, or with that other id."""
+    query = _living_members().where(members.c.project == project)
+    row = connection.execute(query.where(members.c.id == number)).mappings().first()
+    if row is None and (key := resolve_id(connection, MEMBER.name, number)) is not None:
+        full_key = members.c.project + "/" + members.c.entity_type + "/" + members.c.entity
+        row = connection.execute(query.where(full_key == key)).mappings().first()
+    return _member(row) if row is not None else None
+
+
+def list_members(
+    connection: Connection, project: str, *, name_part: str = "", part: Slice = EVERYTHING
+) -> tuple[list[Member], int]:
+    """Return that part of a project's members, by name, and how many there are in all."""
+    query = _living_members().where(members.c.project == project).order_by(members.c.entity, members.c.entity_type)
+    if name_part:
+        query = query.where(like(members.c.entity, name_part))
+    return [_member(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+
+
+def roles_of(connection: Connection, user: str, names: Iterable[str]) -> dict[str, int]:
+    """Return the user's role in each of these projects; those without one are left out."""
+    query = select(members.c.project, members.c.role).where(
+        members.c.entity == user, members.c.entity_type == "u", members.c.project.in_(list(names))
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def count_roles(connection: Connection, project: str) -> dict[int, int]:
+    """Return how many members of a project have each role."""
+    living = _living_members().where(members.c.project == project).subquery()
+    query = select(living.c.role, func.count()).group_by(living.c.role)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def member_keys(connection: Connection, *, project: str = "", user: str = "") -> list[str]:
+    """Return the keys of all members of a project, or of all memberships of a user, hidden ones too."""
+    key = members.c.project + "/" + members.c.entity_type + "/" + members.c.entity
+    query = select(key).order_by(members.c.project)
+    if project:
+        query = query.where(members.c.project == project)
+    if user:
+        query = query.where(members.c.entity == user, members.c.entity_type == "u")
+    return [str(row[0]) for row in connection.execute(query)]
+
+
+# -- robots --------------------------------------------------------------------------------------------------------
+
+
+def _living_robots() -> Select[Any]:
+    in_project = select(literal(1)).where(projects.c.name == robots.c.project).exists()
+    return select(robots).where(or_(robots.c.project == "", in_project))
+
+
+def _robot(row: RowMapping) -> Robot:
+    fields = dict(row)
+    fields["permissions"] = msgspec.json.decode(fields["permissions"], type=list[dict[str, Any]])
+    return Robot(**fields)
+
+
+def find_robot(connection: Connection, name: str) -> Robot | None:
+    """Return the robot of that name (without prefix)."""
+    row = connection.execute(_living_robots().where(robots.c.name == name)).mappings().first()
+    return _robot(row) if row is not None else None
+
+
+def find_robot_by_id(connection: Connection, number: int) -> Robot | None:
+    """Return the robot with that id, or with that other id."""
+    row = connection.execute(_living_robots().where(robots.c.id == number).order_by(robots.c.name)).mappings().first()
+    if row is not None:
+        return _robot(row)
+    name = resolve_id(connection, ROBOT.name, number)
+    return find_robot(connection, name) if name is not None else None
+
+
+def list_robots(
+    connection: Connection, *, project: str, name_part: str = "", name: str = "", part: Slice = EVERYTHING
+) -> tuple[list[Robot], int]:
+    """Return that part of a project's robots (system robots: an empty name), newest first, and how many there are in all."""
+    query = _living_robots().where(robots.c.project == project).order_by(robots.c.created_ms.desc(), robots.c.id.desc())
+    # People filter by the robot's own name: what stands behind the project.
+    own_name = func.substr(robots.c.name, len(project) + 2 if project else 1, type_=String)
+    if name_part:
+        query = query.where(like(own_name, name_part))
+    if name:
+        query = query.where(own_name == name)
+    return [_robot(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+
+
+def robot_keys(connection: Connection, project: str) -> list[str]:
+    """Return the keys of all robots of a project, hidden ones too."""
+    query = select(robots.c.name).where(robots.c.project == project).order_by(robots.c.name)
+    return [str(row[0]) for row in connection.execute(query)]
+
+
+# -- what accounts need of the rest --------------------------------------------------------------------------------
+
+
+def find_setting(connection: Connection, name: str) -> object:
+    """Return a cluster-wide setting, or None when nobody has set it."""
+    value = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
+    return msgspec.json.decode(value) if value is not None else None
+
+
+def list_token_keys(connection: Connection) -> list[dict[str, str]]:
+    """Return the public keys with which the members of the cluster sign tokens."""
+    found: list[dict[str, str]] = []
+    for row in connection.execute(select(nodes.c.token_keys)):
+        found += msgspec.json.decode(row[0], type=list[dict[str, str]])
+    return found

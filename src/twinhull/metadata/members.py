@@ -1,0 +1,124 @@
+"""Queries about the cluster: its nodes, what was confirmed, invites, and what the nodes' blobs lack."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, delete, func, select
+
+from twinhull.kit.digest import Digest
+from twinhull.metadata import schema
+from twinhull.metadata.schema import upsert
+from twinhull.records.kinds import KINDS, NODE
+from twinhull.records.merge import decode, values_of
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of the cluster as its record says."""
+
+    id: str
+    name: str
+    slot: int
+    # HOST:PORT that peers dial.
+    address: str
+    # Where clients reach it, for people and links; may be empty.
+    url: str
+    # JSON web keys that its tokens may be signed with.
+    token_keys: list[dict[str, str]]
+    joined_ms: int
+
+
+def nodes(connection: Connection) -> list[Node]:
+    """Return the members in the order of their slots."""
+    rows = connection.execute(select(schema.nodes).order_by(schema.nodes.c.slot))
+    return [
+        Node(
+            id=row.id,
+            name=row.name,
+            slot=row.slot,
+            address=row.address,
+            url=row.url,
+            token_keys=msgspec.json.decode(row.token_keys, type=list[dict[str, str]]),
+            joined_ms=row.joined_ms,
+        )
+        for row in rows
+    ]
+
+
+def is_member(connection: Connection, node: str) -> bool:
+    """Tell whether the node is a member now."""
+    return connection.execute(select(schema.nodes.c.id).where(schema.nodes.c.id == node)).first() is not None
+
+
+def slots_ever_used(connection: Connection) -> set[int]:
+    """Return the slots of all nodes there are and were: a slot given twice would give ids twice."""
+    rows = connection.execute(select(schema.records.c.record).where(schema.records.c.kind == NODE.name))
+    slots = set()
+    for (encoded,) in rows:
+        slot = values_of(KINDS[NODE.name], decode(encoded)).get("slot")
+        if isinstance(slot, int):
+            slots.add(slot)
+    return slots
+
+
+def add_invite(connection: Connection, secret_hash: str, expires_ms: int) -> None:
+    """Remember an invite."""
+    connection.execute(upsert(schema.invites), {"secret_hash": secret_hash, "expires_ms": expires_ms})
+
+
+def use_invite(connection: Connection, secret_hash: str, now_ms: int) -> bool:
+    """Forget an invite, and tell whether it was there and has not expired: it opens the door once."""
+    connection.execute(delete(schema.invites).where(schema.invites.c.expires_ms < now_ms))
+    used = connection.execute(delete(schema.invites).where(schema.invites.c.secret_hash == secret_hash))
+    return used.rowcount == 1
+
+
+def blobs_of_manifest(connection: Connection, repository: str, digest: str) -> list[tuple[Digest, int]]:
+    """Return digest and size of the blobs that a manifest must have."""
+    query = select(schema.manifest_blobs.c.blob, schema.manifest_blobs.c.size).where(
+        schema.manifest_blobs.c.repository == repository,
+        schema.manifest_blobs.c.manifest == digest,
+        schema.manifest_blobs.c.required.is_(True),
+    )
+    return [(Digest(row.blob), int(row.size)) for row in connection.execute(query)]
+
+
+def children_of_manifest(connection: Connection, repository: str, digest: str) -> list[str]:
+    """Return the manifests that an index names."""
+    query = select(schema.manifest_children.c.child).where(
+        schema.manifest_children.c.repository == repository, schema.manifest_children.c.parent == digest
+    )
+    return [row.child for row in connection.execute(query)]
+
+
+def all_blobs_of(connection: Connection, repository: str, digest: str) -> list[tuple[str, int]]:
+    """Return digest and size of the blobs that a manifest, and all that it names, must have."""
+    found: dict[str, int] = {}
+    seen, due = {digest}, [digest]
+    while due:
+        manifest = due.pop()
+        found.update(dict(blobs_of_manifest(connection, repository, manifest)))
+        for child in children_of_manifest(connection, repository, manifest):
+            if child not in seen:
+                seen.add(child)
+                due.append(child)
+    return sorted(found.items())
+
+
+def a_manifest_naming(connection: Connection, repository: str, blob: str) -> str | None:
+    """Return a manifest of the repository that names the blob."""
+    query = select(schema.manifest_blobs.c.manifest).where(
+        schema.manifest_blobs.c.repository == repository, schema.manifest_blobs.c.blob == blob
+    )
+    return connection.execute(query.limit(1)).scalar()
+
+
+def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tuple[Digest, int]]:
+    """Return digest and size of blobs that some manifest or link names, in the order of digests, after one of them."""
+    named = (
+        select(schema.manifest_blobs.c.blob.label("digest"), schema.manifest_blobs.c.size.label("size"))
+        .where(schema.manifest_blobs.c.required.is_(True), schema.manifest_blobs.c.blob > after)
+        .union_all(select(schema.blob_links.c.digest, schema.blob_links.c.size).where(schema.blob_links.c.digest > after))
+        .subquery()
+    )
+    query = select(named.c.digest, func.max(named.c.size)).group_by(named.c.digest).order_by(named.c.digest).limit(limit)
+    return [(Digest(row[0]), int(row[1])) for row in connection.execute(query)]

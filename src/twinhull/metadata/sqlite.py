@@ -1,0 +1,146 @@
+"""SQLite under the metadata: WAL, fsync on commit, one writer at a time across processes without busy waiting."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from twinhull.kit.errors import StorageFull, Unavailable
+
+_POSITION: Final = struct.Struct("<Q")
+_CONNECTIONS_MAX: Final = 32
+
+
+class SqliteDatabase:
+    """One SQLite file with a lock file and a shared page beside it."""
+
+    def __init__(self, path: Path, *, run_dir: Path) -> None:
+        """Open or make the file; `run_dir` holds the lock and the page that the node's processes share."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._engine = _engine(path)
+        self._writer: Connection | None = None
+        self._thread_lock = threading.Lock()
+        self._lock_fd = os.open(run_dir / "write.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._page = _open_page(run_dir / "position")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that sees one consistent state."""
+        with _translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give the only writing transaction there is; see Database.write."""
+        # SQLite's own busy handler polls with sleeps; waiting in the kernel for the lock file costs nothing and is
+        # prompt. The thread lock comes first, since the file lock belongs to the whole process.
+        with self._thread_lock:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            try:
+                with _translated():
+                    if self._writer is None:
+                        self._writer = self._engine.connect().execution_options(twinhull_writes=True)
+                    try:
+                        with self._writer.begin():
+                            yield self._writer
+                    except BaseException:
+                        # A connection on which a commit failed is not used again.
+                        self._writer.close()
+                        self._writer = None
+                        raise
+            finally:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def publish(self, position: int) -> None:
+        """Write the position into the shared page."""
+        _POSITION.pack_into(self._page, 0, position)
+
+    def position(self) -> int | None:
+        """Read the position from the shared page."""
+        position: int = _POSITION.unpack_from(self._page, 0)[0]
+        return position
+
+    def close(self) -> None:
+        """Close all connections and the page."""
+        if self._writer is not None:
+            self._writer.close()
+        self._engine.dispose()
+        self._page.close()
+        os.close(self._lock_fd)
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=_CONNECTIONS_MAX - 4,
+        connect_args={"check_same_thread": False, "timeout": 30, "cached_statements": 512},
+    )
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling is switched off: BEGIN is said below, by us.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-16000",
+            "temp_store=MEMORY",
+            "wal_autocheckpoint=4000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("twinhull_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _open_page(path: Path) -> mmap.mmap:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size < mmap.PAGESIZE:
+            os.ftruncate(fd, mmap.PAGESIZE)
+        return mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the driver's failures that an operator can do something about into ours."""
+    try:
+        yield
+    except (OperationalError, DatabaseError) as error:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+            raise StorageFull(hint="free space on the disk that holds the data directory") from error
+        if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
+            message = "the metadata database cannot be read or written"
+            raise Unavailable(message, hint="the disk that holds the data directory is full or failing") from error
+        if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
+            message = "the metadata database is locked by another program"
+            raise Unavailable(message, hint="let nothing but Twinhull open metadata.db") from error
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(hint="free space on the disk that holds the data directory") from error
+        raise

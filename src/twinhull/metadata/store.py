@@ -1,0 +1,175 @@
+"""The metadata of one node: records, the change log and the query tables, behind two context managers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+
+from twinhull.kit.clock import Clock
+from twinhull.metadata.database import Database
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.change import Change, VersionVector
+from twinhull.records.kinds import MANIFEST, split_content_key
+
+_POSITION = text("SELECT max(position) FROM changes")
+_CHANGED_SINCE = text("SELECT position, kind, key FROM changes WHERE position > :position ORDER BY position LIMIT :limit")
+_CHANGES_SINCE = text(
+    "SELECT position, origin, seq, kind, key, record FROM changes WHERE position > :position ORDER BY position LIMIT :limit"
+)
+_CHANGES_OF = text(
+    "SELECT position, origin, seq, kind, key, record FROM changes WHERE origin = :origin AND seq > :seq ORDER BY seq LIMIT :limit"
+)
+_VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
+_FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
+_CONTENT = text("SELECT content FROM manifest_contents WHERE digest = :digest")
+_SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records GROUP BY kind, bucket")
+_RECORDS_PAGE = text("SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit")
+_RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket ORDER BY key")
+_RECORD = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
+
+
+class Store:
+    """Everything this node knows but the blobs' bytes. Synchronous; async callers use a thread."""
+
+    def __init__(self, database: Database, *, node: str, slot: int, clock: Clock) -> None:
+        """Take the database, and who writes into it: the node's id and slot."""
+        self._database = database
+        self._node = node
+        self._slot = slot
+        self._clock = clock
+
+    @property
+    def node(self) -> str:
+        """This node's id."""
+        return self._node
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one consistent state; for the query functions of this folder."""
+        with self._database.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Give a transaction; leaving the block commits durably, an exception undoes all of it.
+
+        Afterwards the transaction's `seq` is this node's change number to wait for, or 0 if nothing was written.
+        """
+        with self._database.write() as connection:
+            transaction = Transaction(connection, node=self._node, slot=self._slot, clock=self._clock)
+            yield transaction
+            transaction.finish()
+        if transaction.position:
+            self._database.publish(transaction.position)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    # -- the log ---------------------------------------------------------------------------------------------------
+
+    def position_hint(self) -> int | None:
+        """Return the log's position if that costs no I/O, else None."""
+        return self._database.position()
+
+    def position(self) -> int:
+        """Return the position of the last change in the log; 0 when there is none."""
+        with self._database.read() as connection:
+            return int(connection.execute(_POSITION).scalar() or 0)
+
+    def refresh_position(self) -> None:
+        """Publish the position again: a process that died between commit and publishing left it behind."""
+        with self._database.write() as connection:
+            position = int(connection.execute(_POSITION).scalar() or 0)
+        self._database.publish(position)
+
+    def changed_since(self, position: int, limit: int) -> list[tuple[int, str, str]]:
+        """Return (position, kind, key) of the changes after a position, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(_CHANGED_SINCE, {"position": position, "limit": limit})
+            return [(row[0], row[1], row[2]) for row in rows]
+
+    def changes_since(self, position: int, limit: int) -> list[tuple[int, Change]]:
+        """Return the changes after a position with their positions, oldest first, whole."""
+        with self._database.read() as connection:
+            rows = connection.execute(_CHANGES_SINCE, {"position": position, "limit": limit}).all()
+            return [self._change(connection, tuple(row)) for row in rows]
+
+    def changes_of(self, origin: str, seq: int, limit: int) -> list[tuple[int, Change]]:
+        """Return an origin's changes after a seq with their positions, whole."""
+        with self._database.read() as connection:
+            rows = connection.execute(_CHANGES_OF, {"origin": origin, "seq": seq, "limit": limit}).all()
+            return [self._change(connection, tuple(row)) for row in rows]
+
+    @staticmethod
+    def _change(connection: Connection, row: tuple[object, ...]) -> tuple[int, Change]:
+        position, origin, seq, kind, key, record = row
+        content = content_of(connection, str(kind), str(key))
+        change = Change(
+            origin=str(origin),
+            seq=int(str(seq)),
+            kind=str(kind),
+            key=str(key),
+            record=bytes(record) if isinstance(record, bytes | bytearray | memoryview) else b"",
+            content=content,
+        )
+        return int(str(position)), change
+
+    def vector(self) -> VersionVector:
+        """Return, per origin, the highest change applied here."""
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(_VECTOR)}
+
+    def floors(self) -> VersionVector:
+        """Return, per origin, up to which change this node can no longer serve single changes."""
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(_FLOORS)}
+
+    # -- whole state: snapshots and summaries ----------------------------------------------------------------------
+
+    def records_after(self, kind: str, key: str, limit: int) -> list[Change]:
+        """Return records in the order of (kind, key) after one of them, as changes without origin and seq."""
+        with self._database.read() as connection:
+            rows = connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": limit}).all()
+            return [
+                Change(origin="", seq=0, kind=row[0], key=row[1], record=row[2], content=content_of(connection, row[0], row[1]))
+                for row in rows
+            ]
+
+    def record(self, kind: str, key: str) -> Change | None:
+        """Return one record as a change without origin and seq, or None."""
+        with self._database.read() as connection:
+            encoded = connection.execute(_RECORD, {"kind": kind, "key": key}).scalar()
+            if encoded is None:
+                return None
+            content = content_of(connection, kind, key)
+        return Change(origin="", seq=0, kind=kind, key=key, record=encoded, content=content)
+
+    def state_root(self) -> tuple[VersionVector, dict[str, dict[int, tuple[int, int]]]]:
+        """Return the version vector and, for just that state, per kind and bucket a hash and the number of records.
+
+        The hash does not depend on any order: nodes that have exchanged all changes have equal ones.
+        """
+        root: dict[str, dict[int, tuple[int, int]]] = {}
+        with self._database.read() as connection:
+            vector = {row[0]: row[1] for row in connection.execute(_VECTOR)}
+            for kind, bucket, total, count in connection.execute(_SUMMARY):
+                root.setdefault(kind, {})[bucket] = (int(total), int(count))
+        return vector, root
+
+    def bucket(self, kind: str, bucket: int) -> dict[str, int]:
+        """Return the keys of one bucket with the hash of each record."""
+        with self._database.read() as connection:
+            rows = connection.execute(_RECORDS_OF_BUCKET, {"kind": kind, "bucket": bucket})
+            return {row[0]: int(row[1]) for row in rows}
+
+
+def content_of(connection: Connection, kind: str, key: str) -> bytes | None:
+    """Return the bytes that travel with a record: a manifest's content; None for every other kind."""
+    if kind != MANIFEST.name:
+        return None
+    _, digest = split_content_key(key)
+    content = connection.execute(_CONTENT, {"digest": digest}).scalar()
+    return bytes(content) if content is not None else None

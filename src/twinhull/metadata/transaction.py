@@ -1,0 +1,302 @@
+"""The one function through which replicated state changes: row, log entry and projections in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.errors import Conflict, NotFound, ProtocolError, Unavailable
+from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
+from twinhull.metadata import schema
+from twinhull.metadata.projections import project_record
+from twinhull.metadata.schema import upsert
+from twinhull.records.change import Change, VersionVector
+from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
+from twinhull.records.merge import (
+    Kind,
+    Record,
+    Value,
+    conflicts_of,
+    decode,
+    deleted,
+    encode,
+    is_dead,
+    merge,
+    values_of,
+    written,
+)
+
+# Records that came without a log entry of their own (snapshots, repairs) are logged under no origin: this node's readers
+# of the log see them, peers are never sent them.
+MERGED: Final = ""
+# Each node counts its ids in blocks of this size whose number modulo the number of slots is its slot.
+ID_BLOCK: Final = 1000
+SLOTS: Final = 32
+
+# Plain statements, prepared once: these few run on every write.
+_GET_RECORD: Final = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_GET_CLOCK: Final = text("SELECT ms, counter FROM hybrid_clock WHERE node = :node")
+_GET_ORIGIN: Final = text("SELECT seq FROM origins WHERE origin = :origin")
+_SET_SEQ: Final = text(
+    "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, :floor) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
+)
+_APPEND: Final = text(
+    "INSERT INTO changes (origin, seq, kind, key, record) VALUES (:origin, :seq, :kind, :key, :record) RETURNING position"
+)
+_PUT_CONTENT: Final = text(
+    "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING"
+)
+_GET_ID: Final = text("SELECT last_id FROM id_counters WHERE kind = :kind")
+
+
+class Transaction:
+    """What may be done inside one writing transaction. Made by Store.write; not kept beyond it."""
+
+    def __init__(self, connection: Connection, *, node: str, slot: int, clock: Clock) -> None:
+        """Start with the node's clock and sequence number as the database has them."""
+        self.connection = connection
+        # This node's own change number after the last write in this transaction; 0 while nothing was written.
+        self.seq = 0
+        # The log's position after the last write; 0 while nothing was written.
+        self.position = 0
+        self._node = node
+        self._slot = slot
+        self._clock = clock
+        self._last_stamp: Stamp | None = None
+        self._own_seq: int | None = None
+        self._vector: VersionVector = {}
+        self._clock_moved = False
+
+    # -- local reads and writes ------------------------------------------------------------------------------------
+
+    def get(self, kind: Kind, key: str) -> Record | None:
+        """Return the record, dead or alive, or None."""
+        encoded = self.connection.execute(_GET_RECORD, {"kind": kind.name, "key": key}).scalar()
+        return decode(encoded) if encoded is not None else None
+
+    def values(self, kind: Kind, key: str) -> dict[str, Value] | None:
+        """Return the fields of the thing, or None if it does not live."""
+        record = self.get(kind, key)
+        return None if record is None or is_dead(kind, record) else values_of(kind, record)
+
+    def now_ms(self) -> int:
+        """Return the time by the node's clock, for fields such as created_ms."""
+        return self._clock.unix_ms()
+
+    def create(self, kind: Kind, key: str, fields: Mapping[str, Value], *, number: int | None = None) -> None:
+        """Make a thing that sets every field; `number` becomes its integer id. Raises Conflict if it lives already."""
+        before = self.get(kind, key)
+        if before is not None and not is_dead(kind, before):
+            message = f"{kind.name} {key!r} already exists"
+            raise Conflict(message)
+        stamp = self._next_stamp()
+        complete = dict(fields)
+        if number is not None:
+            complete["ids"] = new_ids(number, stamp)
+        self._write(kind, key, written(kind, before, stamp, self._next_seq(), complete))
+
+    def put(self, kind: Kind, key: str, changed: Mapping[str, Value]) -> None:
+        """Change some fields (none: renew it, so that it outlives a concurrent delete). Raises NotFound if it does not live."""
+        before = self.get(kind, key)
+        if before is None or is_dead(kind, before):
+            message = f"{kind.name} {key!r} not found"
+            raise NotFound(message)
+        self._write(kind, key, written(kind, before, self._next_stamp(), self._next_seq(), changed))
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        """Mark the thing deleted; return False if it did not live."""
+        before = self.get(kind, key)
+        if before is None or is_dead(kind, before):
+            return False
+        self._write(kind, key, deleted(kind, before, self._next_stamp(), self._next_seq()))
+        return True
+
+    def put_content(self, digest: str, content: bytes) -> None:
+        """Keep a manifest's exact bytes; the caller has hashed them."""
+        self.connection.execute(_PUT_CONTENT, {"digest": digest, "content": content})
+
+    def next_id(self, kind: Kind) -> int:
+        """Return an integer id that no node has given to this kind: blocks of 1,000, one block in 32 is ours."""
+        last = self.connection.execute(_GET_ID, {"kind": kind.name}).scalar()
+        following = self._first_of_block(self._slot) if last is None else last + 1
+        block = (following - 1) // ID_BLOCK
+        if block % SLOTS != self._slot:
+            following = self._first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
+        self.connection.execute(upsert(schema.id_counters), {"kind": kind.name, "last_id": following})
+        return following
+
+    @staticmethod
+    def _first_of_block(block: int) -> int:
+        return block * ID_BLOCK + 1
+
+    # -- what comes from peers -------------------------------------------------------------------------------------
+
+    def apply(self, change: Change) -> bool:
+        """Merge a peer's change and append it to the log under its own origin and seq; False if it was here already.
+
+        Raises ProtocolError for a gap or an unknown kind, Unavailable for a stamp from the far future. On an exception
+        nothing of this change was done.
+        """
+        have = self.applied(change.origin)
+        if change.seq <= have:
+            return False
+        if change.seq != have + 1:
+            message = f"change {change.seq} of node {change.origin} arrived, but {have + 1} was due"
+            raise ProtocolError(message)
+        self._merge(change)
+        self.position = self._append(change.origin, change.seq, change.kind, change.key, change.record)
+        self._vector[change.origin] = change.seq
+        self._save_seq(change.origin, change.seq)
+        return True
+
+    def merge_record(self, change: Change) -> bool:
+        """Merge a peer's record that is no step of its log (snapshots, repairs, answers); tell whether anything changed."""
+        if not self._merge(change):
+            return False
+        seq = self.applied(MERGED) + 1
+        self.position = self._append(MERGED, seq, change.kind, change.key, change.record)
+        self._vector[MERGED] = seq
+        self._save_seq(MERGED, seq)
+        return True
+
+    def _merge(self, change: Change) -> bool:
+        kind = KINDS.get(change.kind)
+        if kind is None:
+            message = f"records of kind {change.kind[:32]!r} are unknown to this release"
+            raise ProtocolError(message, hint="upgrade this node")
+        try:
+            theirs = decode(change.record)
+        except (ValueError, msgspec.DecodeError) as error:
+            message = f"record of {change.kind} {change.key[:200]!r} cannot be read"
+            raise ProtocolError(message) from error
+        self._observe(theirs)
+        if kind is MANIFEST and change.content is not None:
+            self._check_content(change.key, change.content)
+        ours = self.get(kind, change.key)
+        merged = theirs if ours is None else merge(ours, theirs)
+        if merged == ours:
+            return False
+        self._store(kind, change.key, merged)
+        return True
+
+    def applied(self, origin: str) -> int:
+        """Return the highest change of that origin that is applied here."""
+        if origin not in self._vector:
+            self._vector[origin] = int(self.connection.execute(_GET_ORIGIN, {"origin": origin}).scalar() or 0)
+        return self._vector[origin]
+
+    def reached(self, vector: VersionVector) -> None:
+        """Record that a snapshot brought everything up to this version vector."""
+        for origin, seq in vector.items():
+            if seq > self.applied(origin):
+                self._vector[origin] = seq
+                row = {"origin": origin, "seq": seq, "floor": seq}
+                self.connection.execute(upsert(schema.origins), row)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _write(self, kind: Kind, key: str, after: Record) -> None:
+        encoded = self._store(kind, key, after)
+        self.position = self._append(self._node, self.seq, kind.name, key, encoded)
+
+    def _store(self, kind: Kind, key: str, record: Record) -> bytes:
+        encoded = encode(record)
+        dead = is_dead(kind, record)
+        row = {
+            "kind": kind.name,
+            "key": key,
+            "record": encoded,
+            "dead": dead,
+            "bucket": bucket_of(key),
+            "summary": summary_of(key, record),
+        }
+        self.connection.execute(upsert(schema.records), row)
+        if len(record.versions) > 1:
+            self._record_conflicts(kind, key, record)
+        project_record(self.connection, kind.name, key, None if dead else values_of(kind, record))
+        return encoded
+
+    def _record_conflicts(self, kind: Kind, key: str, record: Record) -> None:
+        for conflict in conflicts_of(kind, record):
+            candidates = [
+                {"value": field.value, "at_ms": field.write.stamp.ms, "node": field.write.stamp.origin}
+                for field in conflict.candidates
+            ]
+            row = {
+                "kind": kind.name,
+                "key": key,
+                "field": conflict.field,
+                "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(f.write.dot for f in conflict.candidates)),
+                "winner": msgspec.json.encode(conflict.winner).decode(),
+                "candidates": msgspec.json.encode(candidates).decode(),
+                "recorded_ms": self._clock.unix_ms(),
+            }
+            self.connection.execute(upsert(schema.conflicts), row)
+
+    def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> int:
+        row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded}
+        return int(self.connection.execute(_APPEND, row).scalar_one())
+
+    def _next_seq(self) -> int:
+        if self._own_seq is None:
+            self._own_seq = self.applied(self._node)
+        self._own_seq += 1
+        self.seq = self._own_seq
+        return self.seq
+
+    def _clock_now(self) -> Stamp:
+        if self._last_stamp is None:
+            row = self.connection.execute(_GET_CLOCK, {"node": self._node}).first()
+            self._last_stamp = Stamp(row[0], row[1], self._node) if row is not None else Stamp(0, 0, self._node)
+        return self._last_stamp
+
+    def _next_stamp(self) -> Stamp:
+        self._last_stamp = next_stamp(self._clock_now(), self._clock.unix_ms(), self._node)
+        self._clock_moved = True
+        return self._last_stamp
+
+    def _observe(self, record: Record) -> None:
+        """Let the clock follow what was seen, unless it comes from a clock that must be broken."""
+        latest = max(version.write.stamp for version in record.versions)
+        if is_too_far_ahead(latest, self._clock.unix_ms()):
+            message = f"node {latest.origin}'s clock is more than 5 minutes ahead; its changes are held back"
+            raise Unavailable(message, hint="set the clocks right (NTP)")
+        if latest[:2] > self._clock_now()[:2]:
+            self._last_stamp = Stamp(latest.ms, latest.counter, self._node)
+            self._clock_moved = True
+
+    def _save_seq(self, origin: str, seq: int) -> None:
+        self.connection.execute(_SET_SEQ, {"origin": origin, "seq": seq, "floor": 0})
+
+    def _check_content(self, key: str, content: bytes) -> None:
+        _, digest = split_content_key(key)
+        algorithm, _, expected = digest.partition(":")
+        if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, content).hexdigest() != expected:
+            message = f"the bytes sent for manifest {key[:300]!r} do not match its digest"
+            raise ProtocolError(message)
+        self.put_content(digest, content)
+
+    def finish(self) -> None:
+        """Persist the sequence number and the clock; called once by Store.write before the commit."""
+        if self.seq:
+            self._save_seq(self._node, self.seq)
+        if self._clock_moved and self._last_stamp is not None:
+            row = {"node": self._node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
+            self.connection.execute(upsert(schema.hybrid_clock), row)
+
+
+def bucket_of(key: str) -> int:
+    """Return which of the 256 buckets of the state root a key falls into."""
+    return hashlib.blake2b(key.encode(), digest_size=1).digest()[0]
+
+
+def summary_of(key: str, record: Record) -> int:
+    """Return 48 bits that stand for the record's versions; sums of them make a state root that knows no order."""
+    dots = [(*version.write.dot, version.deleted) for version in record.versions]
+    packed = msgspec.msgpack.encode((key, dots))
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=6).digest(), "big")

@@ -1,0 +1,233 @@
+"""What the command line asks of the running node: HTTP over a Unix socket in the data directory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from sqlalchemy import func, select
+
+from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, TwinhullError, Unavailable
+from twinhull.metadata import schema
+from twinhull.metadata.members import Node
+from twinhull.records.change import missing
+from twinhull.records.kinds import NODE
+from twinhull.replication.comparing import compare
+from twinhull.replication.engine import Engine
+from twinhull.replication.joining import Doorkeeper
+from twinhull.replication.puller import Puller
+from twinhull.replication.threads import in_thread
+from twinhull.replication.trust import INVITE_LIFETIME_MS
+
+log = structlog.get_logger(__name__)
+
+_STATUS: Final[dict[type[TwinhullError], int]] = {NotFound: 404, Denied: 403, Conflict: 409, Invalid: 400, Unavailable: 503}
+_WAIT_STEP_S: Final = 0.05
+_WAIT_MAX_S: Final = 3600.0
+_LEAVE_WAIT_S: Final = 5.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    """The handlers of the socket `run/agent.sock`; see cli/agent_client.py for the table of requests."""
+
+    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, *, own: Node, durability: str) -> None:
+        """Take what answers, and how this node describes itself."""
+        self._engine = engine
+        self._doorkeeper = doorkeeper
+        self._own = own
+        self._durability = durability
+
+    def application(self) -> web.Application:
+        """Return the socket's application."""
+        application = web.Application(middlewares=[self._told])
+        application.router.add_get("/status", self.status)
+        application.router.add_get("/wait", self.wait)
+        application.router.add_post("/invite", self.invite)
+        application.router.add_post("/verify", self.verify)
+        application.router.add_post("/leave", self.leave)
+        application.router.add_post("/remove", self.remove)
+        application.router.add_post("/pause", self.pause)
+        application.router.add_post("/resume", self.resume)
+        return application
+
+    @web.middleware
+    async def _told(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except TwinhullError as error:
+            status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+            return web.json_response({"error": error.message, "hint": error.hint}, status=status)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def status(self, _request: web.Request) -> web.Response:
+        """Return this node, its peers and how far each is behind."""
+        return web.json_response(await self.status_document())
+
+    async def status_document(self) -> dict[str, Any]:
+        """Return what `cluster status --json` prints."""
+
+        def read() -> tuple[int, int]:
+            with self._engine.store.read() as connection:
+                conflicts = connection.execute(select(func.count()).select_from(schema.conflicts)).scalar_one()
+            return self._engine.store.position(), int(conflicts)
+
+        position, conflicts = await in_thread(self._engine.executor, read)
+        own = {**_described(self._own), "state": "self", "lag_changes": 0, "lag_bytes": 0, "lag_s": 0.0}
+        own["lag_bytes"] = self._engine.missing_bytes()
+        return {
+            "node": own,
+            "members": [own, *(self._member(node, puller) for node, puller in self._engine.peers())],
+            "log_position": position,
+            "durability": self._durability,
+            "conflicts": conflicts,
+        }
+
+    def _member(self, node: Node, puller: Puller) -> dict[str, Any]:
+        changes, missing_bytes, age_s = self._engine.acknowledgements.lag(node.id)
+        return {
+            **_described(node),
+            "state": self._state(node, puller),
+            "lag_changes": changes,
+            "lag_bytes": missing_bytes,
+            "lag_s": round(age_s, 1),
+            "last_error": puller.last_error,
+            "received_bytes": self._engine.transfers.received_bytes.get(node.id, 0),
+        }
+
+    def _state(self, node: Node, puller: Puller) -> str:
+        acknowledgements = self._engine.acknowledgements
+        if self._engine.is_paused(node.id):
+            return "paused"
+        peer = acknowledgements.peer(node.id)
+        if not peer.subscribed:
+            return "down" if not puller.connected else "behind"
+        if peer.suspect:
+            return "suspect"
+        return "in sync" if peer.caught_up and acknowledgements.lag(node.id)[0] == 0 else "behind"
+
+    async def wait(self, request: web.Request) -> web.Response:
+        """Return once every peer that answers has all that this node has, records and blobs, or time is up."""
+        try:
+            limit_s = min(float(request.query.get("timeout_s", "60")), _WAIT_MAX_S)
+        except ValueError as error:
+            raise Invalid("timeout_s must be a number of seconds") from error
+        end_s = self._engine.clock.monotonic_s() + limit_s
+        while True:
+            document = await self.status_document()
+            peers = [member for member in document["members"] if member["state"] != "self"]
+            lagging = [
+                member
+                for member in peers
+                if member["state"] != "down" and (member["state"] != "in sync" or member["lag_bytes"] or member["lag_changes"])
+            ]
+            in_sync = not lagging and not document["node"]["lag_bytes"]
+            if in_sync or self._engine.clock.monotonic_s() > end_s:
+                return web.json_response({"in_sync": in_sync, "peers": peers})
+            await asyncio.sleep(_WAIT_STEP_S)
+
+    async def verify(self, _request: web.Request) -> web.Response:
+        """Compare this node's state with each peer's."""
+        found = []
+        for node, puller in self._engine.peers():
+            client = self._engine.client(node.id)
+            if client is None:
+                continue
+            try:
+                comparison = await compare(self._engine.store, client, self._engine.executor)
+            except TwinhullError as error:
+                found.append({"name": node.name, "equal": False, "differing": [], "error": str(error)})
+                continue
+            lacks = missing(await in_thread(self._engine.executor, self._engine.store.vector), puller.source_vector)
+            found.append(
+                {
+                    "name": node.name,
+                    "equal": comparison.equal,
+                    "settled": comparison.settled,
+                    "missing_blobs": comparison.missing_blobs,
+                    "changes_to_come": lacks,
+                    "differing": [{"kind": one.kind, "keys": one.keys} for one in comparison.differing],
+                }
+            )
+        own_missing = self._engine.transfers.wanted_blobs
+        equal = all(peer["equal"] for peer in found) and not own_missing
+        return web.json_response({"equal": equal, "missing_blobs": own_missing, "peers": found})
+
+    # -- acting ----------------------------------------------------------------------------------------------------
+
+    async def invite(self, _request: web.Request) -> web.Response:
+        """Return a one-time join token."""
+        token = await in_thread(self._engine.executor, self._doorkeeper.invite, self._own.address)
+        expires = self._engine.clock.unix_ms() + INVITE_LIFETIME_MS
+        return web.json_response({"token": token, "expires_unix_ms": expires})
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Take another node out of the cluster, reachable or not."""
+        node = self._named((await request.json()).get("node"))
+        await in_thread(self._engine.executor, self._delete_node, node.id)
+        await self._engine.refresh_members()
+        return web.json_response({"node": node.name})
+
+    async def leave(self, _request: web.Request) -> web.Response:
+        """Take this node out of the cluster: the others are told first, then nothing is exchanged any more."""
+        peers = [node for node, _ in self._engine.peers()]
+        if not peers:
+            raise Conflict("this node is a cluster of one", hint="there is nothing to leave")
+        seq = await in_thread(self._engine.executor, self._delete_node, self._own.id)
+        heard = await self._engine.acknowledgements.wait(seq)
+        if not heard:
+            log.warning("no peer has heard that this node leaves", peers=[node.name for node in peers])
+        await in_thread(self._engine.executor, self._become_alone, [node.id for node in peers])
+        await self._engine.refresh_members()
+        return web.json_response({"told": len(heard)})
+
+    def _delete_node(self, node: str) -> int:
+        with self._engine.store.write() as transaction:
+            transaction.delete(NODE, node)
+        return transaction.seq
+
+    def _become_alone(self, peers: list[str]) -> None:
+        """Forget the others; no longer a member, this node's log reaches nobody."""
+        with self._engine.store.write() as transaction:
+            for peer in peers:
+                transaction.delete(NODE, peer)
+            fields = {
+                "name": self._own.name,
+                "slot": self._own.slot,
+                "address": self._own.address,
+                "url": self._own.url,
+                "token_keys": self._own.token_keys,
+                "joined_ms": transaction.now_ms(),
+            }
+            transaction.create(NODE, self._own.id, fields)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Exchange nothing with a peer, or with any."""
+        peer = (await request.json()).get("peer")
+        self._engine.pause(self._named(peer).id if peer else None)
+        return web.json_response({"peers": self._names(peer)})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Exchange again."""
+        peer = (await request.json()).get("peer")
+        await self._engine.resume(self._named(peer).id if peer else None)
+        return web.json_response({"peers": self._names(peer)})
+
+    def _names(self, peer: object) -> list[str]:
+        return [self._named(peer).name] if peer else [node.name for node, _ in self._engine.peers()]
+
+    def _named(self, wanted: object) -> Node:
+        for node, _ in self._engine.peers():
+            if wanted in (node.id, node.name):
+                return node
+        names = ", ".join(node.name for node, _ in self._engine.peers()) or "none"
+        raise NotFound(f"there is no peer {str(wanted)[:64]!r}", hint=f"peers: {names}")
+
+
+def _described(node: Node) -> dict[str, Any]:
+    return {"id": node.id, "name": node.name, "address": node.url, "cluster_address": node.address}

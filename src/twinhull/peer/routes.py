@@ -1,0 +1,291 @@
+"""The peer port: every route demands a member's certificate, save the two through which a newcomer comes in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import WSMsgType, web
+
+from twinhull.kit.digest import parse_digest
+from twinhull.kit.errors import (
+    BlobUploadUnknown,
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+    ProtocolError,
+    TwinhullError,
+    Unavailable,
+)
+from twinhull.metadata import members
+from twinhull.peer.relay import Relay
+from twinhull.records.change import Change
+from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
+from twinhull.records.merge import decode, values_of
+from twinhull.replication.engine import Engine
+from twinhull.replication.feed import Feed
+from twinhull.replication.joining import Doorkeeper
+from twinhull.replication.protocol import (
+    FRAME_BYTES_MAX,
+    BucketAnswer,
+    BucketQuery,
+    FromSource,
+    FromSubscriber,
+    Hello,
+    HoldRequest,
+    RecordAnswer,
+    RecordQuery,
+    SummaryAnswer,
+    check_greeting,
+    decode_from_subscriber,
+    encode,
+)
+from twinhull.replication.threads import in_thread
+from twinhull.replication.trust import JoinRequest, node_of_certificate
+
+log = structlog.get_logger(__name__)
+
+_PIECE_BYTES: Final = 1024 * 1024
+_RANGE: Final = re.compile(r"bytes=(\d+)-")
+_OPEN_TO_NEWCOMERS: Final = frozenset({"/peer/v1/ca", "/peer/v1/join"})
+_CLOSED_FOR_CAUSE: Final = 4000
+_STATUS: Final[dict[type[TwinhullError], int]] = {
+    NotFound: 404,
+    Denied: 403,
+    Conflict: 409,
+    Invalid: 400,
+    Unavailable: 503,
+}
+_PEER: Final = web.RequestKey("twinhull_peer", str)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SocketSubscriber:
+    """A subscriber's WebSocket as frames."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        """Take an open WebSocket."""
+        self._socket = socket
+
+    async def send(self, frame: FromSource) -> None:
+        """Send a frame."""
+        await self._socket.send_bytes(encode(frame))
+
+    async def receive(self) -> FromSubscriber | None:
+        """Return the next frame, or None when the other side has closed."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.BINARY:
+            return decode_from_subscriber(message.data)
+        if message.type is WSMsgType.TEXT:
+            text = "a subscriber sent text where frames were expected"
+            raise ProtocolError(text)
+        return None
+
+
+class PeerRoutes:
+    """The handlers."""
+
+    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, relay: Relay) -> None:
+        """Take what answers."""
+        self._engine = engine
+        self._doorkeeper = doorkeeper
+        self._relay = relay
+
+    def application(self) -> web.Application:
+        """Return the peer port's application."""
+        application = web.Application(middlewares=[self._members_only], client_max_size=FRAME_BYTES_MAX)
+        application.router.add_get("/peer/v1/ca", self.authority)
+        application.router.add_post("/peer/v1/join", self.join)
+        application.router.add_get("/peer/v1/stream", self.stream)
+        application.router.add_post("/peer/v1/records/find", self.find)
+        application.router.add_post("/peer/v1/summary", self.summary)
+        application.router.add_post("/peer/v1/bucket", self.bucket)
+        application.router.add_post("/peer/v1/blobs/hold", self.hold)
+        application.router.add_get("/peer/v1/blobs/{digest}", self.blob)
+        application.router.add_get("/peer/v1/uploads/{upload}", self.upload)
+        application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
+        return application
+
+    @web.middleware
+    async def _members_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.path not in _OPEN_TO_NEWCOMERS:
+                request[_PEER] = await self._member(request)
+            return await handler(request)
+        except TwinhullError as error:
+            status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+            log.info("peer request refused", path=request.path[:200], status=status, error=str(error))
+            return web.json_response({"error": str(error)}, status=status)
+
+    async def _member(self, request: web.Request) -> str:
+        certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        node = node_of_certificate(certificate)
+        if node is None:
+            raise Denied("the peer port takes members only", hint="join with `twinhull cluster join TOKEN`")
+
+        def check() -> bool:
+            with self._engine.store.read() as connection:
+                return members.is_member(connection, node)
+
+        # The certificate outlives the membership: what counts is the node's record.
+        if not await in_thread(self._engine.executor, check):
+            raise Denied(f"node {node} is not a member of this cluster", hint="invite it again")
+        if self._engine.is_paused(node):
+            raise Unavailable(f"exchange with node {node} is paused here", hint="`twinhull cluster resume`")
+        return node
+
+    # -- joining ---------------------------------------------------------------------------------------------------
+
+    async def authority(self, _request: web.Request) -> web.Response:
+        """Return the cluster's certificate; the newcomer checks it against its token."""
+        return web.Response(body=self._doorkeeper.ca_pem(), content_type="application/x-pem-file")
+
+    async def join(self, request: web.Request) -> web.Response:
+        """Let a newcomer in, once, for a valid token."""
+        try:
+            wish = msgspec.json.decode(await request.read(), type=JoinRequest)
+        except msgspec.MsgspecError as error:
+            raise Invalid("the join request cannot be read") from error
+        answer = await in_thread(self._engine.executor, self._doorkeeper.admit, wish)
+        await self._engine.refresh_members()
+        return web.Response(body=msgspec.msgpack.encode(answer))
+
+    # -- the stream ------------------------------------------------------------------------------------------------
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Feed a subscriber until it leaves."""
+        socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
+        await socket.prepare(request)
+        link = SocketSubscriber(socket)
+        try:
+            hello = await link.receive()
+            if not isinstance(hello, Hello):
+                raise ProtocolError("the stream began without a greeting")
+            check_greeting(hello, cluster=self._engine.identity.cluster, node=request[_PEER])
+            feed = Feed(
+                link,
+                hello,
+                cluster=self._engine.identity.cluster,
+                store=self._engine.store,
+                acknowledgements=self._engine.acknowledgements,
+                executor=self._engine.executor,
+                clock=self._engine.clock,
+            )
+            await self._engine.serve_feed(feed)
+        except* TwinhullError as group:
+            reason = str(group.exceptions[0])
+            log.warning("subscriber's stream ended in error", peer=request[_PEER], error=reason)
+            await socket.close(code=_CLOSED_FOR_CAUSE, message=reason.encode()[:120])
+        except* (ConnectionError, OSError):
+            pass
+        await socket.close()
+        return socket
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    async def find(self, request: web.Request) -> web.Response:
+        """Return a record, and those it is of no use without."""
+        query = msgspec.msgpack.decode(await request.read(), type=RecordQuery)
+        records = await in_thread(self._engine.executor, self._find, query)
+        return web.Response(body=msgspec.msgpack.encode(RecordAnswer(records=records)))
+
+    def _find(self, query: RecordQuery) -> list[Change]:
+        store = self._engine.store
+        wanted = [(query.kind, query.key)]
+        if query.kind == BLOB.name:
+            repository, digest = split_content_key(query.key)
+            with store.read() as connection:
+                manifest = members.a_manifest_naming(connection, repository, digest)
+            if manifest is not None:
+                wanted.append((MANIFEST.name, content_key(repository, manifest)))
+        found = []
+        for kind, key in wanted:
+            record = store.record(kind, key)
+            if record is None:
+                continue
+            found.append(record)
+            if kind == TAG.name:
+                target = values_of(KINDS[kind], decode(record.record)).get("target")
+                repository, _ = split_tag_key(key)
+                digest = str(target.get("digest", "")) if isinstance(target, dict) else ""
+                manifest_record = store.record(MANIFEST.name, content_key(repository, digest))
+                found.extend([manifest_record] if manifest_record is not None else [])
+        # A project that this side does not know yet would hide everything in it.
+        if found and query.kind in (TAG.name, MANIFEST.name, BLOB.name):
+            project = store.record(PROJECT.name, query.key.partition("/")[0])
+            found.extend([project] if project is not None else [])
+        return found
+
+    async def summary(self, _request: web.Request) -> web.Response:
+        """Return this node's state in short."""
+
+        def read() -> SummaryAnswer:
+            vector, buckets = self._engine.store.state_root()
+            return SummaryAnswer(
+                vector=vector,
+                buckets=buckets,
+                missing_blobs=self._engine.transfers.wanted_blobs,
+                missing_bytes=self._engine.transfers.wanted_bytes,
+            )
+
+        answer = await in_thread(self._engine.executor, read)
+        return web.Response(body=msgspec.msgpack.encode(answer))
+
+    async def bucket(self, request: web.Request) -> web.Response:
+        """Return the keys of one bucket of this node's state."""
+        query = msgspec.msgpack.decode(await request.read(), type=BucketQuery)
+        records = await in_thread(self._engine.executor, self._engine.store.bucket, query.kind, query.bucket)
+        return web.Response(body=msgspec.msgpack.encode(BucketAnswer(records=records)))
+
+    async def hold(self, request: web.Request) -> web.Response:
+        """Answer once the named blobs are on this node's disk."""
+        wish = msgspec.msgpack.decode(await request.read(), type=HoldRequest)
+        await self._engine.hold(wish.blobs)
+        return web.Response()
+
+    # -- bytes -----------------------------------------------------------------------------------------------------
+
+    async def blob(self, request: web.Request) -> web.StreamResponse:
+        """Return a blob that is on this node's disk, from an offset on if asked."""
+        digest = parse_digest(request.match_info["digest"])
+        size = await in_thread(self._engine.executor, self._engine.blobs.stat, digest)
+        if size is None:
+            raise NotFound(f"blob {digest} is not on this node")
+        asked = _RANGE.fullmatch(request.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        response = web.StreamResponse(status=206 if asked else 200)
+        response.content_length = max(0, size - start)
+        await response.prepare(request)
+        source = await in_thread(self._engine.executor, self._engine.blobs.open, digest)
+        with source:
+            source.seek(start)
+            while piece := await in_thread(self._engine.executor, source.read, _PIECE_BYTES):
+                await response.write(piece)
+        await response.write_eof()
+        return response
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """Return the bytes of a growing upload as they arrive, until it ends."""
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        pieces = self._engine.tails.follow(request.match_info["upload"])
+        try:
+            async for piece in pieces:
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(piece)
+        except BlobUploadUnknown:
+            if not response.prepared:
+                raise
+            # Given up in the middle: cut the connection, so that what was sent does not look whole.
+            if request.transport is not None:
+                request.transport.close()
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+        return response

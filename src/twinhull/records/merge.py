@@ -1,0 +1,269 @@
+"""Records and how two versions of history become one: pure, commutative, associative and idempotent.
+
+A record is a dotted version vector set: the concurrent versions of one thing, each named by its dot (origin, seq), and
+a causal context that says which dots were seen. Sources: Preguiça, Baquero et al., "Dotted Version Vectors" (2010);
+Almeida, Baquero et al., "Scalable and Accurate Causality Tracking for Eventually Consistent Stores" (2014/2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from twinhull.kit.hlc import Stamp
+
+# Per origin the highest seq that was seen. Seqs of one origin count up and each record carries the whole state, so
+# having seen an origin's seq n of a record means having seen everything that origin did to it up to n.
+SeenSeqs = dict[str, int]
+Context = Mapping[str, int]
+# What a field can hold: whatever msgpack can carry.
+Value = object
+
+
+class Write(msgspec.Struct, frozen=True, array_like=True):
+    """One write: when and where it was made (its dot is (stamp.origin, seq)), and what its writer had seen."""
+
+    stamp: Stamp
+    seq: int
+    context: SeenSeqs
+
+    def was_seen_by(self, context: Context) -> bool:
+        """Tell whether a context covers this write's dot."""
+        return context.get(self.stamp.origin, 0) >= self.seq
+
+    @property
+    def dot(self) -> tuple[str, int]:
+        """The write's name: its origin and that origin's sequence number."""
+        return self.stamp.origin, self.seq
+
+
+class Field(msgspec.Struct, frozen=True, array_like=True):
+    """A field's value and the write that set it."""
+
+    value: Value
+    write: Write
+
+
+class Version(msgspec.Struct, frozen=True, array_like=True):
+    """The whole record as one write left it. A deletion keeps the fields and is marked."""
+
+    write: Write
+    deleted: bool
+    fields: dict[str, Field]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """All concurrent versions of one thing, in the order of their dots, and the context that covers them."""
+
+    versions: tuple[Version, ...]
+    context: SeenSeqs
+
+
+# A resolver picks from concurrent values of one field; it gets at least two, in the order of their stamps.
+Resolver = Callable[[list[Field]], Value]
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """The merge rules of one kind of record."""
+
+    name: str
+    # On a concurrent delete and write: True keeps the thing dead, False lets the write bring it back.
+    delete_wins: bool
+    # Fields whose concurrent values are not settled by "the latest wins".
+    resolvers: Mapping[str, Resolver] = {}
+    # Fields whose resolver joins the values, so that more than one value is no conflict.
+    joined: frozenset[str] = frozenset()
+
+
+def latest(candidates: list[Field]) -> Value:
+    """Resolve to the value with the latest stamp."""
+    return candidates[-1].value
+
+
+def weakest(rank: Callable[[Value], int]) -> Resolver:
+    """Make a resolver that picks the value of the lowest rank; of equal ones the latest."""
+
+    def resolve(candidates: list[Field]) -> Value:
+        return min(reversed(candidates), key=lambda field: rank(field.value)).value
+
+    return resolve
+
+
+def first_if_marked(is_marked: Callable[[Value], bool]) -> Resolver:
+    """Make a resolver that picks the earliest value if any of them carries the mark, else the latest."""
+
+    def resolve(candidates: list[Field]) -> Value:
+        marked = any(is_marked(field.value) for field in candidates)
+        return candidates[0].value if marked else candidates[-1].value
+
+    return resolve
+
+
+def union(candidates: list[Field]) -> Value:
+    """Resolve sorted lists to the sorted list of all their elements."""
+    joined: list[list[Value]] = []
+    for field in candidates:
+        if isinstance(field.value, list):
+            joined.extend(element for element in field.value if element not in joined)
+    return sorted(joined)
+
+
+# -- reading a record ----------------------------------------------------------------------------------------------
+
+
+def is_dead(kind: Kind, record: Record) -> bool:
+    """Tell whether the record's thing is deleted under the kind's rule."""
+    deletions = (version.deleted for version in record.versions)
+    return any(deletions) if kind.delete_wins else all(deletions)
+
+
+def candidates_of(kind: Kind, record: Record) -> dict[str, list[Field]]:
+    """Return for each field the values that no other value's writer had seen, in the order of their stamps."""
+    versions: Iterable[Version] = record.versions
+    if not kind.delete_wins and not is_dead(kind, record):
+        versions = [version for version in record.versions if not version.deleted]
+    by_name: dict[str, dict[tuple[str, int], Field]] = {}
+    for version in versions:
+        for name, field in version.fields.items():
+            by_name.setdefault(name, {})[field.write.dot] = field
+    return {name: _undominated(list(fields.values())) for name, fields in by_name.items()}
+
+
+def _undominated(fields: list[Field]) -> list[Field]:
+    if len(fields) == 1:
+        return fields
+    kept = [
+        field
+        for field in fields
+        if not any(field.write.was_seen_by(other.write.context) for other in fields if other is not field)
+    ]
+    return sorted(kept, key=lambda field: field.write.stamp)
+
+
+def _resolve(kind: Kind, name: str, candidates: list[Field]) -> Value:
+    if len(candidates) == 1:
+        return candidates[0].value
+    return kind.resolvers.get(name, latest)(candidates)
+
+
+def values_of(kind: Kind, record: Record) -> dict[str, Value]:
+    """Return the fields' values, concurrent ones resolved by the kind's rules."""
+    return {name: _resolve(kind, name, fields) for name, fields in candidates_of(kind, record).items()}
+
+
+class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):
+    """Concurrent values of one field that differ, in the order of their stamps, and the one that holds."""
+
+    field: str
+    winner: Value
+    candidates: tuple[Field, ...]
+
+
+def conflicts_of(kind: Kind, record: Record) -> list[FieldConflict]:
+    """Return the fields for which concurrent writers wanted different values."""
+    found = []
+    for name, candidates in sorted(candidates_of(kind, record).items()):
+        if name in kind.joined or len(candidates) == 1:
+            continue
+        if any(field.value != candidates[0].value for field in candidates):
+            winner = _resolve(kind, name, candidates)
+            found.append(FieldConflict(field=name, winner=winner, candidates=tuple(candidates)))
+    return found
+
+
+# -- writing and merging -------------------------------------------------------------------------------------------
+
+
+def written(kind: Kind, record: Record | None, stamp: Stamp, seq: int, changed: Mapping[str, Value]) -> Record:
+    """Return the record after a local write of some fields: one version that replaces all that were seen."""
+    return _replaced(kind, record, stamp, seq, changed, deleted=False)
+
+
+def deleted(kind: Kind, record: Record, stamp: Stamp, seq: int) -> Record:
+    """Return the record after a local delete: its fields stay, so that a concurrent write can bring it back whole."""
+    return _replaced(kind, record, stamp, seq, {}, deleted=True)
+
+
+def _replaced(
+    kind: Kind, record: Record | None, stamp: Stamp, seq: int, changed: Mapping[str, Value], *, deleted: bool
+) -> Record:
+    seen = dict(record.context) if record is not None else {}
+    write = Write(stamp, seq, seen)
+    fields: dict[str, Field] = {}
+    if record is not None:
+        for name, candidates in candidates_of(kind, record).items():
+            value = _resolve(kind, name, candidates)
+            kept = next((field for field in reversed(candidates) if field.value == value), None)
+            # A joined value is nobody's own: this write is the first to say it.
+            fields[name] = kept if kept is not None else Field(value, write)
+    fields.update({name: Field(value, write) for name, value in changed.items()})
+    return Record(versions=(Version(write, deleted, fields),), context={**seen, stamp.origin: seq})
+
+
+def merge(ours: Record, theirs: Record) -> Record:
+    """Return the record that has seen what either side has seen.
+
+    A version stays if the other side has it too, or has not seen it yet.
+    """
+    if ours == theirs:
+        return ours
+    our_dots = {version.write.dot: version for version in ours.versions}
+    their_dots = {version.write.dot: version for version in theirs.versions}
+    kept = {
+        dot: version
+        for mine, others, context in ((our_dots, their_dots, theirs.context), (their_dots, our_dots, ours.context))
+        for dot, version in mine.items()
+        if dot in others or not version.write.was_seen_by(context)
+    }
+    context = dict(ours.context)
+    for origin, seq in theirs.context.items():
+        context[origin] = max(seq, context.get(origin, 0))
+    return Record(versions=tuple(kept[dot] for dot in sorted(kept)), context=context)
+
+
+# -- stored and sent form ------------------------------------------------------------------------------------------
+
+_FORM: Final = 1
+
+
+def encode(record: Record) -> bytes:
+    """Return the record's bytes: msgpack of [form, context, versions], each write named once per version.
+
+    Equal records have equal bytes: contexts, fields and versions are sorted.
+    """
+    versions = []
+    for version in record.versions:
+        writes: dict[tuple[str, int], int] = {version.write.dot: 0}
+        listed = [version.write]
+        fields = {}
+        for name in sorted(version.fields):
+            field = version.fields[name]
+            index = writes.setdefault(field.write.dot, len(listed))
+            if index == len(listed):
+                listed.append(field.write)
+            fields[name] = (index, field.value)
+        packed = [(*write.stamp, write.seq, dict(sorted(write.context.items()))) for write in listed]
+        versions.append((packed, version.deleted, fields))
+    return _ENCODER.encode((_FORM, dict(sorted(record.context.items())), versions))
+
+
+def decode(encoded: bytes) -> Record:
+    """Return the record of these bytes, or raise msgspec.DecodeError or ValueError if they are none."""
+    form, context, packed_versions = _DECODER.decode(encoded)
+    if form != _FORM:
+        message = f"record form {form} is unknown to this release"
+        raise ValueError(message)
+    versions = []
+    for packed, is_deletion, packed_fields in packed_versions:
+        writes = [Write(Stamp(ms, counter, origin), seq, seen) for ms, counter, origin, seq, seen in packed]
+        fields = {name: Field(value, writes[index]) for name, (index, value) in packed_fields.items()}
+        versions.append(Version(writes[0], is_deletion, fields))
+    return Record(versions=tuple(versions), context=context)
+
+
+_PackedWrite = tuple[int, int, str, int, dict[str, int]]
+_PackedVersion = tuple[list[_PackedWrite], bool, dict[str, tuple[int, Value]]]
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, int], list[_PackedVersion]])

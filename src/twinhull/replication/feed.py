@@ -1,0 +1,210 @@
+"""What this node sends to one peer that reads its changes: the log from where the peer is, and then live."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.errors import ProtocolError
+from twinhull.metadata.store import Store
+from twinhull.records.change import Change, VersionVector
+from twinhull.replication.acknowledgements import Acknowledgements
+from twinhull.replication.protocol import (
+    CHANGES_PER_FRAME_MAX,
+    FRAME_BYTES_SOFT,
+    PROTOCOL,
+    Acknowledged,
+    Changes,
+    FromSource,
+    FromSubscriber,
+    Hello,
+    Ping,
+    Pong,
+    SnapshotPage,
+    Welcome,
+)
+from twinhull.replication.threads import in_thread
+
+# Another node's changes are passed on only when the peer has not had them from there for this long.
+FORWARD_AFTER_S: Final = 2.0
+_IDLE_CHECK_S: Final = 1.0
+_SNAPSHOT_PAGE_RECORDS: Final = 500
+
+
+class SubscriberLink(Protocol):
+    """The connection to one subscriber."""
+
+    async def send(self, frame: FromSource) -> None:
+        """Send a frame; raises an OSError or ConnectionError when the connection is gone."""
+        ...
+
+    async def receive(self) -> FromSubscriber | None:
+        """Return the next frame, or None when the other side has closed."""
+        ...
+
+
+class Feed:
+    """One subscriber's stream. Runs until the connection ends."""
+
+    def __init__(
+        self,
+        link: SubscriberLink,
+        hello: Hello,
+        *,
+        cluster: str,
+        store: Store,
+        acknowledgements: Acknowledgements,
+        executor: Executor,
+        clock: Clock,
+    ) -> None:
+        """Take the connection, on which Hello has been read and checked already."""
+        self._link = link
+        self._peer = hello.node
+        self._hello = hello
+        self._cluster = cluster
+        self._store = store
+        self._acknowledgements = acknowledgements
+        self._executor = executor
+        self._clock = clock
+        self._sent: VersionVector = dict(hello.vector)
+        self._pings: list[int] = []
+        self._wake = asyncio.Event()
+        self._frames: asyncio.Queue[FromSource] = asyncio.Queue(maxsize=1000)
+        # Per origin, since when the peer lacks some of its changes.
+        self._lacking_since_s: dict[str, float] = {}
+        self._running: list[asyncio.Task[None]] = []
+
+    @property
+    def peer(self) -> str:
+        """The subscriber's node id."""
+        return self._peer
+
+    def wake(self) -> None:
+        """Look at the log: something was written."""
+        self._wake.set()
+
+    def offer(self, frame: FromSource) -> None:
+        """Send a frame that is only a help to the peer (uploads, small blobs); dropped when the connection is behind."""
+        if not self._frames.full():
+            self._frames.put_nowait(frame)
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End the stream: the peer came back on another one, or is to be left alone."""
+        for task in self._running:
+            task.cancel()
+
+    async def run(self) -> None:
+        """Serve the subscriber until it leaves or errs."""
+        try:
+            vector = await in_thread(self._executor, self._store.vector)
+            self._acknowledgements.wrote(vector)
+            await self._link.send(Welcome(protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector))
+            await self._send_snapshot_if_needed()
+            self._acknowledgements.subscribed(self._peer, self._hello.vector, self._hello.linked)
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(self._listen())
+                sending = group.create_task(self._send_for_ever())
+                listening.add_done_callback(lambda _: sending.cancel())
+                self._running = [listening, sending]
+        finally:
+            self._acknowledgements.lost(self._peer)
+
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        while (frame := await self._link.receive()) is not None:
+            match frame:
+                case Acknowledged():
+                    self._acknowledgements.acknowledged(self._peer, frame.vector, frame.linked, frame.missing_bytes)
+                    self._hello = Hello(
+                        protocol=PROTOCOL, cluster="", node=self._peer, vector=frame.vector, linked=frame.linked
+                    )
+                case Ping():
+                    self._pings.append(frame.number)
+                    self._wake.set()
+                case Hello():
+                    message = f"peer {self._peer} greeted twice"
+                    raise ProtocolError(message)
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            self._wake.clear()
+            pings, self._pings = self._pings, []
+            while not self._frames.empty():
+                await self._link.send(self._frames.get_nowait())
+            await self._send_changes()
+            for number in pings:
+                await self._link.send(Pong(number=number))
+            try:
+                async with asyncio.timeout(_IDLE_CHECK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _send_changes(self) -> None:
+        """Send what the peer lacks, until a look at the log finds nothing more."""
+        while True:
+            due = await in_thread(self._executor, self._read_due, dict(self._sent), self._held_back())
+            if not due:
+                return
+            for chunk in _frames_of(due):
+                await self._link.send(Changes(changes=chunk))
+            for change in due:
+                self._sent[change.origin] = change.seq
+
+    def _held_back(self) -> set[str]:
+        """Return the origins whose changes the peer should be getting from the origins themselves."""
+        now_s = self._clock.monotonic_s()
+        held = set()
+        for origin in self._hello.linked:
+            since = self._lacking_since_s.setdefault(origin, now_s)
+            if now_s - since < FORWARD_AFTER_S:
+                held.add(origin)
+        return held
+
+    def _read_due(self, sent: VersionVector, held_back: set[str]) -> list[Change]:
+        vector = self._store.vector()
+        confirmed = self._hello.vector
+        due: list[Change] = []
+        for origin in sorted(vector):
+            have = max(sent.get(origin, 0), confirmed.get(origin, 0))
+            if vector[origin] <= have:
+                self._lacking_since_s.pop(origin, None)
+                continue
+            if origin == self._peer or origin in held_back:
+                continue
+            due.extend(change for _, change in self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
+        return due
+
+    async def _send_snapshot_if_needed(self) -> None:
+        floors = await in_thread(self._executor, self._store.floors)
+        if all(self._sent.get(origin, 0) >= floor for origin, floor in floors.items() if origin != self._peer):
+            return
+        # The vector is read first: records read later may hold more, which the log will then say again, harmlessly.
+        vector = await in_thread(self._executor, self._store.vector)
+        kind, key = "", ""
+        while page := await in_thread(self._executor, self._store.records_after, kind, key, _SNAPSHOT_PAGE_RECORDS):
+            for chunk in _frames_of(page):
+                await self._link.send(SnapshotPage(records=chunk))
+            kind, key = page[-1].kind, page[-1].key
+        await self._link.send(SnapshotPage(records=[], vector=vector))
+        self._sent = {origin: max(seq, self._sent.get(origin, 0)) for origin, seq in vector.items()}
+
+
+def _frames_of(changes: list[Change]) -> list[list[Change]]:
+    """Split changes so that no frame grows much beyond its soft limit."""
+    chunks: list[list[Change]] = [[]]
+    size = 0
+    for change in changes:
+        change_size = len(change.record) + len(change.content or b"")
+        if chunks[-1] and size + change_size > FRAME_BYTES_SOFT:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(change)
+        size += change_size
+    return chunks

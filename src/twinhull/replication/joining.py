@@ -1,0 +1,139 @@
+"""Coming into a cluster: the member's side that checks the token, and the newcomer's side that uses it."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Final
+
+import msgspec
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.errors import JoinRefused, PeerUnavailable
+from twinhull.metadata import members
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import SLOTS
+from twinhull.records.kinds import NODE
+from twinhull.replication.trust import (
+    INVITE_LIFETIME_MS,
+    Identity,
+    Invite,
+    JoinAnswer,
+    JoinRequest,
+    Trust,
+    client_context_for,
+    encode_invite,
+    fingerprint_of,
+    new_node_id,
+    secret_hash,
+)
+
+_TIMEOUT_S: Final = 15.0
+
+
+class Doorkeeper:
+    """Invites and admits newcomers."""
+
+    def __init__(self, trust: Trust, store: Store, clock: Clock) -> None:
+        """Take the cluster's authority and where members are recorded."""
+        self._trust = trust
+        self._store = store
+        self._clock = clock
+
+    def ca_pem(self) -> bytes:
+        """Return the authority's certificate."""
+        return self._trust.ca_pem()
+
+    def invite(self, address: str) -> str:
+        """Return a join token that works once, within an hour, at this node's address."""
+        invite = self._trust.new_invite(address)
+        with self._store.write() as transaction:
+            expires_ms = self._clock.unix_ms() + INVITE_LIFETIME_MS
+            members.add_invite(transaction.connection, secret_hash(invite.secret), expires_ms)
+        return encode_invite(invite)
+
+    def admit(self, wish: JoinRequest) -> JoinAnswer:
+        """Make the newcomer a member and return what it needs, or raise JoinRefused; the token is used up either way."""
+        with self._store.write() as transaction:
+            valid = members.use_invite(transaction.connection, secret_hash(wish.secret), self._clock.unix_ms())
+        if not valid:
+            raise JoinRefused("this join token was used already, has expired, or is not this node's", hint="invite again")
+        with self._store.write() as transaction:
+            current = members.nodes(transaction.connection)
+            if any(node.name == wish.name for node in current):
+                raise JoinRefused(f"a node named {wish.name[:64]!r} is a member already", hint="choose another --name")
+            if transaction.get(NODE, wish.node) is not None:
+                raise JoinRefused("this node id was a member before", hint="join with an empty data directory")
+            free = sorted(set(range(SLOTS)) - members.slots_ever_used(transaction.connection))
+            if not free:
+                raise JoinRefused(f"the cluster has had {SLOTS} nodes, and ids for no more")
+            certificate = self._trust.sign(wish.signing_request_pem.encode(), wish.node, self._clock)
+            fields = {
+                "name": wish.name,
+                "slot": free[0],
+                "address": wish.address,
+                "url": wish.url,
+                "token_keys": [wish.token_key],
+                "joined_ms": transaction.now_ms(),
+            }
+            transaction.create(NODE, wish.node, fields)
+        known = [self._store.record(NODE.name, node.id) for node in current] + [self._store.record(NODE.name, wish.node)]
+        return self._trust.answer(certificate, free[0], [record for record in known if record is not None])
+
+
+def join(invite: Invite, trust: Trust, *, name: str, address: str, url: str) -> Identity:
+    """Become a member: keys are made, the token is redeemed, the answer is kept. Raises JoinRefused or PeerUnavailable."""
+    if trust.exists():
+        raise JoinRefused("this data directory belongs to a node already", hint="join with an empty --data-dir")
+    # The authority is fetched from whoever answers there and believed only if it is the one that the token names.
+    ca_pem = _call(invite.address, _unverified_context(), "GET", "/peer/v1/ca", b"")
+    if fingerprint_of(ca_pem) != invite.ca_fingerprint:
+        raise JoinRefused(
+            f"the node at {invite.address} belongs to another cluster than this token", hint="check the address; invite again"
+        )
+    context = client_context_for(ca_pem)
+    context.check_hostname = False  # any member will do; its certificate is still checked against the authority
+    node = new_node_id()
+    request = trust.new_signing_request()
+    wish = JoinRequest(
+        secret=invite.secret,
+        node=node,
+        name=name,
+        address=address,
+        url=url,
+        signing_request_pem=request.decode(),
+        token_key=trust.token_jwk(),
+    )
+    answer = msgspec.msgpack.decode(
+        _call(invite.address, context, "POST", "/peer/v1/join", msgspec.json.encode(wish)), type=JoinAnswer
+    )
+    return trust.adopt(answer, node, name)
+
+
+def _unverified_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _call(address: str, context: ssl.SSLContext, method: str, path: str, body: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=_TIMEOUT_S, context=context)
+    try:
+        connection.request(method, path, body=body or None)
+        response = connection.getresponse()
+        content = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise PeerUnavailable(
+            f"the node at {address} does not answer: {error}", hint="check that it runs and that its cluster port is reachable"
+        ) from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        try:
+            reason = msgspec.json.decode(content, type=dict[str, str]).get("error", "")
+        except msgspec.MsgspecError:
+            reason = content[:200].decode(errors="replace")
+        raise JoinRefused(reason or f"the node at {address} answered {response.status}")
+    return content

@@ -1,0 +1,233 @@
+"""Between an HTTP worker and the agent of its node: calls and notices as msgpack frames over a Unix socket.
+
+A call has a number and gets one answer; a notice has none. An agent that is gone answers nothing: the caller is told at
+once, and goes on with what it can do alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from twinhull.kit.errors import PeerUnavailable, TwinhullError
+
+log = structlog.get_logger(__name__)
+
+_LENGTH: Final = struct.Struct("<I")
+_FRAME_BYTES_MAX: Final = 1024 * 1024
+_RECONNECT_S: Final = 0.5
+_SOCKET_PATH_BYTES_MAX: Final = 100
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
+    """Wait until this node's change is as safe as the level says. The answer is the level reached."""
+
+    seq: int
+    level: str
+    blobs: list[tuple[str, int]] = []
+
+
+class Find(msgspec.Struct, frozen=True, kw_only=True, tag="find"):
+    """Ask the peers for a record and merge it. The answer is whether anything changed."""
+
+    kind: str
+    key: str
+
+
+class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
+    """Bring a blob from a peer. The answer is the id of the upload it arrives in, "" when it is here."""
+
+    digest: str
+    size: int
+
+
+class Beyond(msgspec.Struct, frozen=True, kw_only=True, tag="beyond"):
+    """Wait until a blob that is being fetched has more bytes than this. The answer is how many, -1 when it is here."""
+
+    digest: str
+    offset: int
+
+
+class Grown(msgspec.Struct, frozen=True, kw_only=True, tag="grown"):
+    """Notice: an upload of this node has so many bytes on disk."""
+
+    upload_id: str
+    size: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
+    """Notice: an upload of this node became this blob, or came to nothing."""
+
+    upload_id: str
+    digest: str | None
+
+
+Call = Reach | Find | Fetch | Beyond
+Notice = Grown | Ended
+Result = str | int | bool
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    body: Call | Notice
+
+
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    result: Result
+    # Name of the failure's class, with its message as the result; empty when all went well.
+    failure: str = ""
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_requests: Final[msgspec.msgpack.Decoder[_Request]] = msgspec.msgpack.Decoder(_Request)
+_answers: Final[msgspec.msgpack.Decoder[_Answer]] = msgspec.msgpack.Decoder(_Answer)
+
+
+def _frame(message: _Request | _Answer) -> bytes:
+    packed = _encoder.encode(message)
+    return _LENGTH.pack(len(packed)) + packed
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > _FRAME_BYTES_MAX:
+            return None
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, OSError):
+        return None
+
+
+def socket_name(path: Path) -> str:
+    """Return a name for the socket that fits: one may have 107 bytes on Linux, so a long one goes through its folder."""
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
+        return str(path)
+    # The descriptor stays open for the life of the process, as the socket's name does.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{folder}/{path.name}"
+
+
+class LinkServer:
+    """The agent's end."""
+
+    def __init__(
+        self, path: Path, *, on_call: Callable[[Call], Awaitable[Result]], on_notice: Callable[[Notice], None]
+    ) -> None:
+        """Take the socket's path, and who answers."""
+        self._path = path
+        self._on_call = on_call
+        self._on_notice = on_notice
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; a socket file that a dead agent left is replaced."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path=socket_name(self._path))
+        self._path.chmod(0o600)
+
+    async def close(self) -> None:
+        """Stop listening and drop what is under way."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (packed := await _read_frame(reader)) is not None:
+                request = _requests.decode(packed)
+                if isinstance(request.body, Grown | Ended):
+                    self._on_notice(request.body)
+                    continue
+                task = asyncio.get_running_loop().create_task(self._answer(request.number, request.body, writer))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except msgspec.MsgspecError as error:
+            log.warning("worker sent a frame that cannot be read", error=str(error))
+        finally:
+            writer.close()
+
+    async def _answer(self, number: int, call: Call, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = _Answer(number, await self._on_call(call))
+        except TwinhullError as error:
+            answer = _Answer(number, error.message, type(error).__name__)
+        if not writer.is_closing():
+            writer.write(_frame(answer))
+
+
+class LinkClient:
+    """The worker's end: connects when the agent is there, and connects again when it comes back."""
+
+    def __init__(self, path: Path, *, failures: dict[str, type[TwinhullError]]) -> None:
+        """Take the socket's path, and the failures that the agent may answer with, by class name."""
+        self._name = socket_name(path)
+        self._failures = failures
+        self._writer: asyncio.StreamWriter | None = None
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Result]] = {}
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether the agent is there."""
+        return self._writer is not None
+
+    async def run(self) -> None:
+        """Keep the connection, for ever."""
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self._name)
+                while (packed := await _read_frame(reader)) is not None:
+                    self._settle(_answers.decode(packed))
+            except OSError:
+                pass
+            finally:
+                self._lost()
+            await asyncio.sleep(_RECONNECT_S)
+
+    def _settle(self, answer: _Answer) -> None:
+        future = self._waiting.pop(answer.number, None)
+        if future is None or future.done():
+            return
+        if answer.failure:
+            failure = self._failures.get(answer.failure, PeerUnavailable)
+            future.set_exception(failure(str(answer.result)))
+        else:
+            future.set_result(answer.result)
+
+    def _lost(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(PeerUnavailable("this node's agent stopped"))
+
+    async def call(self, call: Call) -> Result:
+        """Return the agent's answer; raises what it failed with, PeerUnavailable when it is gone."""
+        if self._writer is None:
+            raise PeerUnavailable("this node's agent is not running", hint="the supervisor restarts it; see the log")
+        self._number += 1
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting[self._number] = future
+        number = self._number
+        try:
+            self._writer.write(_frame(_Request(number, call)))
+            return await future
+        finally:
+            self._waiting.pop(number, None)
+
+    def notify(self, notice: Notice) -> None:
+        """Send a notice; lost when the agent is gone."""
+        if self._writer is not None:
+            self._writer.write(_frame(_Request(0, notice)))

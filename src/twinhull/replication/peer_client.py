@@ -1,0 +1,196 @@
+"""Calls to one other master over mutual TLS: the stream, questions, and blobs as they are on its disk."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from twinhull.kit.digest import Digest
+from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
+from twinhull.records.change import Change
+from twinhull.replication.protocol import (
+    BucketAnswer,
+    BucketQuery,
+    FRAME_BYTES_MAX,
+    FromSource,
+    FromSubscriber,
+    HoldRequest,
+    RecordAnswer,
+    RecordQuery,
+    SummaryAnswer,
+    decode_from_source,
+    encode,
+)
+from twinhull.replication.trust import server_name
+
+# Read into a buffer of this size; the kernel and TLS hand over less at a time.
+_READ_BYTES: Final = 1024 * 1024
+_CONNECT_TIMEOUT_S: Final = 2.0
+# A transfer that brings no byte for this long is broken off and tried again, elsewhere if need be.
+_STALL_TIMEOUT_S: Final = 20.0
+
+
+class WebSocketSource:
+    """The stream to a source as frames."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Take an open WebSocket."""
+        self._socket = socket
+
+    async def send(self, frame: FromSubscriber) -> None:
+        """Send a frame."""
+        await self._socket.send_bytes(encode(frame))
+
+    async def receive(self) -> FromSource | None:
+        """Return the next frame, or None when the other side has closed."""
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return decode_from_source(message.data)
+        if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
+            if self._socket.close_code not in (None, 1000, 1001, 1006):
+                text = f"the peer refused: {message.extra or self._socket.close_code}"
+                raise ProtocolError(text)
+            return None
+        if message.type is aiohttp.WSMsgType.ERROR:
+            text = f"stream failed: {message.data}"
+            raise PeerUnavailable(text)
+        text = "the peer sent text where frames were expected"
+        raise ProtocolError(text)
+
+    async def close(self) -> None:
+        """Close the stream."""
+        await self._socket.close()
+
+
+class PeerClient:
+    """One other master. Async calls share a connection pool; `download` and `follow` block and belong in a thread."""
+
+    def __init__(self, node: str, address: str, *, session: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
+        """Take the peer's id, its HOST:PORT, and what to call it with."""
+        self.node = node
+        self.address = address
+        self._session = session
+        self._tls = tls
+
+    def _url(self, path: str) -> str:
+        return f"https://{self.address}/peer/v1{path}"
+
+    async def dial(self) -> WebSocketSource:
+        """Open the stream of the peer's changes."""
+        try:
+            socket = await self._session.ws_connect(
+                self._url("/stream"),
+                ssl=self._tls,
+                server_hostname=server_name(self.node),
+                max_msg_size=FRAME_BYTES_MAX,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CONNECT_TIMEOUT_S),
+                compress=0,
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unavailable(self.node, self.address, error) from error
+        return WebSocketSource(socket)
+
+    async def _post(self, path: str, body: msgspec.Struct, *, timeout_s: float) -> bytes:
+        try:
+            async with self._session.post(
+                self._url(path),
+                data=msgspec.msgpack.encode(body),
+                ssl=self._tls,
+                server_hostname=server_name(self.node),
+                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
+            ) as response:
+                content = await response.read()
+                if response.status != http.client.OK:
+                    message = f"peer {self.node} answered {response.status}: {content[:200].decode(errors='replace')}"
+                    raise ProtocolError(message)
+                return content
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unavailable(self.node, self.address, error) from error
+
+    async def find(self, kind: str, key: str, *, timeout_s: float) -> list[Change]:
+        """Return the peer's record of that key and those it needs; nothing if it has none."""
+        answer = await self._post("/records/find", RecordQuery(kind=kind, key=key), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=RecordAnswer).records
+
+    async def hold(self, blobs: list[tuple[str, int]], *, timeout_s: float) -> None:
+        """Return when the peer has all these blobs on its disk; PeerUnavailable when that takes longer than the limit."""
+        await self._post("/blobs/hold", HoldRequest(blobs=blobs), timeout_s=timeout_s)
+
+    async def summary(self, *, timeout_s: float) -> SummaryAnswer:
+        """Return the peer's state in short."""
+        answer = await self._post("/summary", RecordQuery(kind="", key=""), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=SummaryAnswer)
+
+    async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
+        """Return the keys of one bucket of the peer's state, each with the hash of its record."""
+        answer = await self._post("/bucket", BucketQuery(kind=kind, bucket=bucket), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=BucketAnswer).records
+
+    # -- blocking: whole blobs and growing uploads -------------------------------------------------------------------
+
+    def download(self, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
+        """Hand the blob's bytes from `start` on to the sink, piece by piece.
+
+        Raises BlobUnknown when the peer does not have it, PeerUnavailable when the connection breaks; whatever the sink
+        raises passes through.
+        """
+        self._read(f"/blobs/{digest}", start, sink, missing=BlobUnknown(f"peer {self.node} has no blob {digest}"))
+
+    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:
+        """Hand the bytes of a growing upload to the sink until it ends; fails like `download`."""
+        self._read(f"/uploads/{upload_id}", 0, sink, missing=BlobUnknown(f"peer {self.node} has no upload {upload_id}"))
+
+    def _read(self, path: str, start: int, sink: Callable[[memoryview], None], *, missing: BlobUnknown) -> None:
+        host, _, port = self.address.rpartition(":")
+        connection = _NamedConnection(host, int(port), tls=self._tls, name=server_name(self.node))
+        try:
+            headers = {"Range": f"bytes={start}-"} if start else {}
+            connection.request("GET", f"/peer/v1{path}", headers=headers)
+            response = connection.getresponse()
+            if response.status == http.client.NOT_FOUND:
+                raise missing
+            if response.status != (http.client.PARTIAL_CONTENT if start else http.client.OK):
+                message = f"peer {self.node} answered {response.status} to GET {path}"
+                raise PeerUnavailable(message)
+            _pour(response, sink)
+        except (OSError, http.client.HTTPException) as error:
+            raise _unavailable(self.node, self.address, error) from error
+        finally:
+            connection.close()
+
+
+def _pour(response: http.client.HTTPResponse, sink: Callable[[memoryview], None]) -> None:
+    """Read in full buffers, and check that the body was not cut short."""
+    expected = response.length
+    received = 0
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while count := response.readinto(buffer):
+        received += count
+        sink(buffer[:count])
+    if expected is not None and received != expected:
+        raise http.client.IncompleteRead(b"", expected - received)
+
+
+class _NamedConnection(http.client.HTTPSConnection):
+    """A connection to an address whose certificate must bear another name: a node's, wherever it runs."""
+
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext, name: str) -> None:
+        super().__init__(host.strip("[]"), port, timeout=_CONNECT_TIMEOUT_S, context=tls)
+        self._tls = tls
+        self._name = name
+
+    def connect(self) -> None:
+        """Connect, and check the peer's certificate against its node name."""
+        http.client.HTTPConnection.connect(self)
+        self.sock.settimeout(_STALL_TIMEOUT_S)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _unavailable(node: str, address: str, error: BaseException) -> PeerUnavailable:
+    reason = str(error) or type(error).__name__
+    return PeerUnavailable(f"peer {node} at {address} does not answer: {reason}")

@@ -1,0 +1,191 @@
+"""What two masters say to each other on the stream: the frames, their encoding and their limits.
+
+A node that wants a peer's changes dials it and sends Hello; the peer answers Welcome and then sends what the other lacks,
+in order. Frames are msgpack, tagged by type; fields that a newer release adds are ignored by an older one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from twinhull.kit.errors import ProtocolError
+from twinhull.records.change import Change, VersionVector
+
+PROTOCOL: Final = 1
+# A frame holds up to this many changes; manifests of 4 MiB may travel in it.
+CHANGES_PER_FRAME_MAX: Final = 200
+FRAME_BYTES_SOFT: Final = 1024 * 1024
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
+# Blobs up to this size travel inside the stream instead of in a request of their own.
+INLINE_BLOB_BYTES_MAX: Final = 128 * 1024
+# An upload is followed by the peers once it is longer than this; what is shorter is sent when it is whole.
+FOLLOWED_UPLOAD_BYTES_MIN: Final = 1024 * 1024
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
+    """One message on the stream."""
+
+
+class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
+    """The subscriber says who it is and what it has."""
+
+    protocol: int
+    cluster: str
+    node: str
+    vector: VersionVector
+    # The nodes that it hears directly, so that nobody needs to pass on their changes.
+    linked: list[str]
+
+
+class Acknowledged(_Frame, frozen=True, kw_only=True, tag="ack"):
+    """The subscriber has applied, durably, everything up to this vector."""
+
+    vector: VersionVector
+    linked: list[str]
+    # Bytes of blobs that it knows it still lacks.
+    missing_bytes: int = 0
+
+
+class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
+    """The subscriber asks whether it has everything; the answer comes after what it lacks."""
+
+    number: int
+
+
+class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
+    """The source says who it is and what it has."""
+
+    protocol: int
+    cluster: str
+    node: str
+    vector: VersionVector
+
+
+class Changes(_Frame, frozen=True, kw_only=True, tag="changes"):
+    """Changes in the order of their origins' sequences."""
+
+    changes: list[Change]
+
+
+class SnapshotPage(_Frame, frozen=True, kw_only=True, tag="snapshot"):
+    """Records of a subscriber that lacks more than the log still holds; the last page carries the vector they stand for."""
+
+    records: list[Change]
+    vector: VersionVector | None = None
+
+
+class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
+    """Everything that the source had when the ping arrived has been sent before this frame."""
+
+    number: int
+
+
+class UploadGrew(_Frame, frozen=True, kw_only=True, tag="upload-grew"):
+    """An upload is arriving at the source and can be followed."""
+
+    upload_id: str
+
+
+class UploadEnded(_Frame, frozen=True, kw_only=True, tag="upload-ended"):
+    """An upload became this blob, or was given up (digest None)."""
+
+    upload_id: str
+    digest: str | None
+    size: int = 0
+
+
+class InlineBlob(_Frame, frozen=True, kw_only=True, tag="blob"):
+    """A small blob, whole."""
+
+    digest: str
+    content: bytes
+
+
+FromSubscriber = Hello | Acknowledged | Ping
+FromSource = Welcome | Changes | SnapshotPage | Pong | UploadGrew | UploadEnded | InlineBlob
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_from_subscriber: Final[msgspec.msgpack.Decoder[FromSubscriber]] = msgspec.msgpack.Decoder(FromSubscriber)
+_from_source: Final[msgspec.msgpack.Decoder[FromSource]] = msgspec.msgpack.Decoder(FromSource)
+
+
+def encode(frame: _Frame) -> bytes:
+    """Return the frame's bytes."""
+    return _encoder.encode(frame)
+
+
+def decode_from_subscriber(data: bytes) -> FromSubscriber:
+    """Return the frame that a subscriber sent, or raise ProtocolError."""
+    try:
+        return _from_subscriber.decode(data)
+    except msgspec.MsgspecError as error:
+        message = f"a subscriber sent a frame that cannot be read: {error}"
+        raise ProtocolError(message) from error
+
+
+def decode_from_source(data: bytes) -> FromSource:
+    """Return the frame that a source sent, or raise ProtocolError."""
+    try:
+        return _from_source.decode(data)
+    except msgspec.MsgspecError as error:
+        message = f"a peer sent a frame that cannot be read: {error}"
+        raise ProtocolError(message) from error
+
+
+def check_greeting(greeting: Hello | Welcome, *, cluster: str, node: str) -> None:
+    """Raise ProtocolError unless the greeting comes from that node of this cluster and speaks a protocol we know."""
+    if greeting.protocol != PROTOCOL:
+        message = f"peer {node} speaks protocol {greeting.protocol}, this node {PROTOCOL}"
+        raise ProtocolError(message, hint="upgrade the older node")
+    if greeting.cluster != cluster:
+        message = f"peer {node} belongs to another cluster"
+        raise ProtocolError(message, hint="check the address in its node record")
+    if greeting.node != node:
+        message = f"peer calls itself {greeting.node[:64]!r}, but its certificate says {node}"
+        raise ProtocolError(message)
+
+
+# -- requests beside the stream (JSON or msgpack bodies over the same port) --------------------------------------------
+
+
+class RecordQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which record a node asks its peers for before it says no."""
+
+    kind: str
+    key: str
+
+
+class RecordAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The record, and those it is of no use without."""
+
+    records: list[Change]
+
+
+class HoldRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which blobs (digest and size) a peer shall have on its disk before it answers."""
+
+    blobs: list[tuple[str, int]]
+
+
+class SummaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's state in short: per kind and bucket a hash and a count, and the vector they belong to."""
+
+    vector: VersionVector
+    buckets: dict[str, dict[int, tuple[int, int]]]
+    missing_blobs: int
+    missing_bytes: int
+
+
+class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which bucket of the state root is looked into."""
+
+    kind: str
+    bucket: int
+
+
+class BucketAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a bucket, each with the hash of its record."""
+
+    records: dict[str, int]

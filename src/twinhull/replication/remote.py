@@ -1,0 +1,178 @@
+"""The other masters as an HTTP worker sees them: its questions go to the node's agent, which alone talks to peers."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from twinhull.blobs.store import BlobStore, Upload
+from twinhull.kit.clock import Clock
+from twinhull.kit.digest import Digest
+from twinhull.kit.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    DurabilityUnreached,
+    Invalid,
+    PeerUnavailable,
+    StorageFull,
+    TwinhullError,
+    Unavailable,
+)
+from twinhull.replication.link import Beyond, Ended, Fetch, Find, Grown, LinkClient, Reach
+from twinhull.replication.page import SyncPage
+from twinhull.replication.threads import in_thread
+
+LEVELS: Final = ("local", "metadata", "full")
+# What the agent may answer with; everything else arrives as PeerUnavailable.
+LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
+    failure.__name__: failure for failure in (BlobUnknown, DurabilityUnreached, StorageFull, Unavailable, PeerUnavailable)
+}
+# How much more an upload must have grown before the agent is told again.
+_NOTICE_BYTES: Final = 1024 * 1024
+
+
+class BlobsOf(Protocol):
+    """Tells which blobs a manifest needs."""
+
+    def __call__(self, repository: str, digest: Digest) -> list[tuple[str, int]]:
+        """Return digest and size of each blob that the manifest, and what it names, needs."""
+        ...
+
+
+class RemotePeers:
+    """Peers, durability and upload watch of one HTTP worker; see catalog/peers.py for what they promise."""
+
+    def __init__(
+        self,
+        link: LinkClient,
+        page: SyncPage,
+        *,
+        blobs: BlobStore,
+        executor: Executor,
+        clock: Clock,
+        level: str,
+        refuse_on_loss: bool,
+        blobs_of: BlobsOf,
+    ) -> None:
+        """Take the link to the agent, the page it writes, and the cluster's durability level."""
+        self._link = link
+        self._page = page
+        self._blobs = blobs
+        self._executor = executor
+        self._clock = clock
+        self._level = level
+        self._refuse_on_loss = refuse_on_loss
+        self._blobs_of = blobs_of
+        self._told: dict[str, int] = {}
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    def is_behind(self) -> bool:
+        """Tell whether a reachable peer may have applied writes that this node has not seen."""
+        return not self._page.is_sure(self._clock)
+
+    async def find(self, kind: str, key: str) -> bool:
+        """Ask the reachable peers for a record; True once something newer is merged here."""
+        try:
+            return bool(await self._link.call(Find(kind=kind, key=key)))
+        except TwinhullError:
+            # No answer is no news: the caller goes on with what this node knows.
+            return False
+
+    async def blob_source(self, repository: str, digest: Digest, size: int) -> ArrivingBlob:
+        """Return the bytes of a blob that has not arrived; all readers share one transfer."""
+        del repository
+        upload_id = str(await self._link.call(Fetch(digest=digest, size=size)))
+        source = ArrivingBlob(self._link, self._blobs, self._executor, digest, size)
+        await source.open(upload_id)
+        return source
+
+    # -- durability ------------------------------------------------------------------------------------------------
+
+    async def reached(self, seq: int, *, repository: str = "", digest: Digest | None = None, wanted: str = "") -> str:
+        """Return the level that was reached for this node's change `seq`."""
+        level = wanted or self._level
+        if level not in LEVELS:
+            raise Invalid(f"durability level {level[:32]!r} is unknown; use local, metadata or full")
+        if seq == 0:
+            return level
+        blobs: list[tuple[str, int]] = []
+        if level == "full" and digest is not None:
+            blobs = await in_thread(self._executor, self._blobs_of, repository, digest)
+        try:
+            return str(await self._link.call(Reach(seq=seq, level=level, blobs=blobs)))
+        except PeerUnavailable:
+            # The agent is being restarted: the write is on this disk, and will be streamed when it is back.
+            if self._refuse_on_loss and level != "local":
+                raise DurabilityUnreached(hint="this node's agent is not running; see its log") from None
+            return "local"
+
+    # -- uploads ---------------------------------------------------------------------------------------------------
+
+    def started(self, upload_id: str, repository: str) -> None:
+        """Wait for bytes: an empty upload is nothing to follow."""
+
+    def grown(self, upload_id: str, size_bytes: int) -> None:
+        """Let the agent know, every now and then, how far an upload got."""
+        if size_bytes - self._told.get(upload_id, 0) >= _NOTICE_BYTES:
+            self._told[upload_id] = size_bytes
+            self._link.notify(Grown(upload_id=upload_id, size=size_bytes))
+
+    def ended(self, upload_id: str, digest: Digest | None) -> None:
+        """Let the agent know what became of an upload."""
+        self._told.pop(upload_id, None)
+        self._link.notify(Ended(upload_id=upload_id, digest=digest))
+
+
+class ArrivingBlob:
+    """A blob that the agent is fetching, read from the file it grows in."""
+
+    def __init__(self, link: LinkClient, blobs: BlobStore, executor: Executor, digest: Digest, size: int) -> None:
+        """Take where to ask and where to read."""
+        self._link = link
+        self._blobs = blobs
+        self._executor = executor
+        self._digest = digest
+        self._size = size
+        self._upload: Upload | None = None
+
+    async def open(self, upload_id: str) -> None:
+        """Hold on to the growing file, which loses its name when the transfer ends; none is needed if it has ended."""
+        if not upload_id:
+            return
+        try:
+            upload = await in_thread(self._executor, self._blobs.open_upload, upload_id)
+            await in_thread(self._executor, upload.read, 0, 1)
+        except BlobUploadUnknown:
+            return
+        self._upload = upload
+
+    async def read(self, start: int, length: int) -> bytes:
+        """Return bytes from `start`, at least one and at most `length`, as soon as any are there."""
+        while True:
+            piece = await self._read_now(start, length)
+            if piece:
+                return piece
+            available = int(await self._link.call(Beyond(digest=self._digest, offset=start)))
+            if available < 0:
+                piece = await self._read_now(start, length)
+                if piece:
+                    return piece
+                raise PeerUnavailable(f"blob {self._digest} ends at {start} of {self._size} bytes")
+
+    async def _read_now(self, start: int, length: int) -> bytes:
+        if self._upload is not None:
+            try:
+                piece = await in_thread(self._executor, self._upload.read, start, length)
+            except BlobUploadUnknown:
+                piece = b""
+            if piece:
+                return piece
+        if await in_thread(self._executor, self._blobs.stat, self._digest) is not None:
+            return await in_thread(self._executor, self._blobs.read, self._digest, start, length)
+        return b""
+
+    async def close(self) -> None:
+        """Let go of the file; the transfer goes on."""
+        if self._upload is not None:
+            await in_thread(self._executor, self._upload.close)

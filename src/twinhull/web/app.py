@@ -1,0 +1,156 @@
+"""The node's HTTP side as one ASGI application: sends each request to its face, and turns failures into answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+from starlette.routing import BaseRoute, Router
+from starlette.routing import Mount as StarletteMount
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.errors import NotFound, TwinhullError
+from twinhull.web.asgi import Answer, ClientGone, Face, Receive, Scope, Send
+from twinhull.web.middleware import AnswerWatch, RequestIds
+
+_log: Final = structlog.get_logger()
+
+# A status that no client sees: it had left. As nginx counts it.
+CLIENT_GONE: Final = 499
+INTERNAL_ERROR: Final = 500
+
+RenderError = Callable[[Scope, TwinhullError], Answer]
+OnStart = Callable[[], Awaitable[None]]
+
+
+class Observer(Protocol):
+    """What is told of each request; must cost next to nothing."""
+
+    def begun(self, face: str) -> None:
+        """Count a request in."""
+        ...
+
+    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+        """Count it out, and log it where an access log is wanted."""
+        ...
+
+
+class NoObserver:
+    """Looks away."""
+
+    def begun(self, face: str) -> None:
+        """Do nothing."""
+
+    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """A face, the paths that are its own, and how it writes down a failure."""
+
+    # The last word of metrics: "registry", "harbor".
+    name: str
+    # Paths that begin with one of these; those without a slash at the end must match whole.
+    prefixes: tuple[str, ...]
+    face: Face
+    render_error: RenderError
+
+
+def routed(prefix: str, routes: Sequence[BaseRoute]) -> Face:
+    """Return the Starlette routes under a prefix as a face; what no route takes raises NotFound."""
+
+    async def not_found(scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise NotFound(f"path {str(scope['path'])[:200]!r} was not found")
+
+    mounts: Sequence[BaseRoute] = [StarletteMount(prefix, routes=routes)] if prefix else routes
+    return Router(mounts, default=not_found, redirect_slashes=False)
+
+
+class Application:
+    """All faces behind one ASGI callable."""
+
+    def __init__(
+        self,
+        *,
+        faces: Sequence[Mounted],
+        fallback: Mounted,
+        request_ids: RequestIds,
+        clock: Clock,
+        observer: Observer | None = None,
+        on_startup: Sequence[OnStart] = (),
+        on_shutdown: Sequence[OnStart] = (),
+    ) -> None:
+        """Try the faces in the given order; what is nobody's goes to the fallback, whose own prefixes don't matter."""
+        self._by_prefix = [(prefix, face) for face in faces for prefix in face.prefixes]
+        self._fallback = fallback
+        self._request_ids = request_ids
+        self._clock = clock
+        self._observer = observer or NoObserver()
+        self._on_startup = on_startup
+        self._on_shutdown = on_shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or go along with the server's start and stop."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._mounted_at(scope["path"]).face(scope, receive, send)
+
+    def _mounted_at(self, path: str) -> Mounted:
+        for prefix, mounted in self._by_prefix:
+            if path.startswith(prefix) and (prefix.endswith("/") or len(path) == len(prefix)):
+                return mounted
+        return self._fallback
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        mounted = self._mounted_at(scope["path"])
+        request_id = self._request_ids.id_of(scope)
+        watch = AnswerWatch(send, request_id)
+        started_s = self._clock.monotonic_s()
+        self._observer.begun(mounted.name)
+        status = 0
+        try:
+            await mounted.face(scope, receive, watch.send)
+        except ClientGone:
+            status = CLIENT_GONE
+        except TwinhullError as error:
+            if watch.status:
+                self._log_cut(scope, request_id, error)
+                raise
+            await mounted.render_error(scope, error).send_to(watch.send)
+        except Exception as error:
+            if watch.status:
+                self._log_cut(scope, request_id, error)
+                raise
+            # Whatever this is, the client is told nothing of it.
+            path = str(scope["path"])[:400]
+            _log.exception("request failed unexpectedly", method=scope["method"], path=path, request_id=request_id.decode())
+            await mounted.render_error(scope, TwinhullError("internal server error")).send_to(watch.send)
+        finally:
+            duration_s = self._clock.monotonic_s() - started_s
+            self._observer.finished(mounted.name, scope, status or watch.status or CLIENT_GONE, duration_s, request_id)
+
+    @staticmethod
+    def _log_cut(scope: Scope, request_id: bytes, error: Exception) -> None:
+        # What has gone out can't be taken back: an answer that ends too early must not look whole, so the caller lets
+        # the failure through to the server, which cuts the connection.
+        path = str(scope["path"])[:400]
+        _log.warning("answer broken off", method=scope["method"], path=path, request_id=request_id.decode(), reason=repr(error))
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                for action in self._on_startup:
+                    await action()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                for action in self._on_shutdown:
+                    await action()
+                await send({"type": "lifespan.shutdown.complete"})
+                return

@@ -1,0 +1,35 @@
+"""What is noted of each request: a figure and, where wanted, a line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twinhull.observe.log import AccessLog
+from twinhull.observe.metrics import CORE, REGISTRY, Face, Metrics
+from twinhull.web.asgi import Scope
+from twinhull.web.middleware import Forwarding
+
+_FACES: Final[dict[str, Face]] = {"registry": REGISTRY}
+
+
+class RequestObserver:
+    """Counts requests and writes the access log."""
+
+    def __init__(self, metrics: Metrics, access_log: AccessLog, forwarding: Forwarding) -> None:
+        """Take where figures and lines go."""
+        self._metrics = metrics
+        self._access_log = access_log
+        self._forwarding = forwarding
+
+    def begun(self, face: str) -> None:
+        """Count a request in."""
+        self._metrics.begin(_FACES.get(face, CORE))
+
+    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+        """Count it out, and write its line."""
+        self._metrics.end(_FACES.get(face, CORE), face, scope["method"], status, duration_s)
+        if self._access_log.enabled:
+            client = self._forwarding.client_of(scope)
+            self._access_log.write(
+                scope["method"], scope["path"], status, duration_s, 0, client, "", request_id.decode("latin-1")
+            )

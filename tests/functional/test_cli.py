@@ -1,0 +1,390 @@
+"""The command line as people and scripts meet it: help, errors and exit codes; a node served, looked at and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.processes import stop, wait_until
+from twinhull.cli.main import COMMANDS, load_command
+from twinhull.cli.processes import is_running
+
+LIMIT_S: Final = 60
+FIRST_LINE: Final = re.compile(r"node (\S+) listens on http://(\S+?), for peers on (\S+?), and keeps its data in (\S+)\n")
+
+
+def twinhull(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "twinhull.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+        env={**os.environ, **(environ or {})},
+    )
+
+
+class TestHelp:
+    def test_help_names_every_command(self) -> None:
+        shown = twinhull("--help")
+        assert shown.returncode == 0
+        for name in COMMANDS:
+            assert re.search(rf"^  {name} ", shown.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize("name", sorted(COMMANDS))
+    def test_every_command_loads_and_has_help(self, name: str) -> None:
+        assert load_command(name).help
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["cluster", "join", "--help"], ["up", "--help"]])
+    def test_help_loads_nothing_heavy(self, arguments: list[str]) -> None:
+        # What makes --help slow is what it imports; a limit in seconds would only measure how busy the machine is.
+        program = (
+            "import sys; from twinhull.cli.main import run; run(sys.argv[1:]); "
+            "heavy = {'sqlalchemy', 'granian', 'aiohttp', 'cryptography', 'structlog', 'yaml', 'starlette', 'rich', 'asyncio'}; "
+            "sys.exit(','.join(sorted(heavy & set(sys.modules))))"
+        )
+        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+
+    def test_cluster_has_the_commands_that_scripts_rely_on(self) -> None:
+        shown = twinhull("cluster", "--help").stdout
+        for name in ("invite", "join", "status", "verify", "wait", "leave", "remove", "pause", "resume"):
+            assert re.search(rf"^  {name} ", shown, re.MULTILINE)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["serv"], "error: no such command 'serv'"),
+            (["serve", "--port", "1"], "error: no such option: --port"),
+            (["serve", "--workers", "many"], "error: invalid value for '--workers'"),
+            (["serve", "--listen", "8080"], "error: listen: '8080' is not an address"),
+            (["serve", "--config", "/nowhere/harbor.yml"], "error: cannot read /nowhere/harbor.yml: No such file"),
+            (["cluster", "join"], "error: missing argument 'TOKEN'"),
+            (["cluster", "join", "T", "--merge", "--discard"], "error: --merge and --discard exclude each other"),
+            (["cluster", "remove"], "error: missing argument 'NODE'"),
+            (["reset-admin-password", "--data-dir", "/nowhere"], "error: /nowhere is not a node's data directory"),
+        ],
+    )
+    def test_wrong_use_says_what_and_how(self, arguments: list[str], said: str) -> None:
+        ran = twinhull(*arguments)
+        assert ran.returncode == 2
+        assert ran.stdout == ""
+        first, way_out = ran.stderr.splitlines()[:2]
+        assert first.startswith(said)
+        assert way_out.startswith("  ")
+        assert "Traceback" not in ran.stderr
+
+    def test_unknown_key_names_the_nearest_one(self, tmp_path: Path) -> None:
+        (tmp_path / "harbor.yml").write_text("hostnme: x\n")
+        ran = twinhull("serve", "--config", str(tmp_path / "harbor.yml"))
+        assert (ran.returncode, ran.stderr) == (
+            2,
+            f"error: {tmp_path / 'harbor.yml'}: unknown key hostnme\n  did you mean hostname?\n",
+        )
+
+    def test_no_command_shows_help_and_is_wrong_use(self) -> None:
+        ran = twinhull()
+        assert ran.returncode == 2
+        assert "Commands:" in ran.stdout + ran.stderr
+
+    def test_no_node_here_is_a_failure_with_the_way_out(self, tmp_path: Path) -> None:
+        ran = twinhull("cluster", "status", "--data-dir", str(tmp_path))
+        assert ran.returncode == 1
+        assert (
+            ran.stderr
+            == f"error: no node is running in {tmp_path}\n  start it with `twinhull serve`, or name another with --data-dir\n"
+        )
+
+    def test_folder_of_two_nodes_is_told_apart(self, tmp_path: Path) -> None:
+        for name in "ab":
+            (tmp_path / name / "run").mkdir(parents=True)
+            (tmp_path / name / "run" / "agent.sock").touch()
+        ran = twinhull("cluster", "status", environ={"TWINHULL_DATA_DIR": str(tmp_path)})
+        assert f"--data-dir {tmp_path / 'a'} or --data-dir {tmp_path / 'b'}" in ran.stderr
+
+
+@dataclass(slots=True)
+class FakeAgent:
+    """Answers as an agent does, and remembers what it was asked."""
+
+    data_dir: Path
+    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+
+
+class _UnixServer(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        connection, _ = self.socket.accept()
+        return connection, ("agent", 0)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[FakeAgent]:
+    """An agent's socket in a data directory whose path is longer than a socket's name may be."""
+    data_dir = tmp_path / ("long" * 30)
+    (data_dir / "run").mkdir(parents=True)
+    fake = FakeAgent(data_dir)
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            fake.asked.append((self.command, self.path, json.loads(body) if body else None))
+            status, answer = fake.answers.get(self.path.partition("?")[0], (404, {"error": "no such thing", "hint": "look"}))
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    folder = os.open(data_dir / "run", os.O_RDONLY)
+    server = _UnixServer(f"/proc/self/fd/{folder}/agent.sock", Handler)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    os.close(folder)
+
+
+MEMBERS: Final = [
+    {"id": "n1", "name": "a", "address": "127.0.0.1:1", "cluster_address": "127.0.0.1:2", "state": "self"},
+    {"id": "n2", "name": "b", "state": "behind", "lag_changes": 3, "lag_bytes": 912_345_678, "lag_s": 1.25, "address": None},
+]
+
+
+class TestCluster:
+    def run(self, agent: FakeAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return twinhull("cluster", *arguments, "--data-dir", str(agent.data_dir))
+
+    def test_token_is_the_last_word(self, agent: FakeAgent) -> None:
+        agent.answers["/invite"] = (200, {"token": "tw1.abc", "expires_unix_ms": 1})
+        ran = self.run(agent, "invite")
+        assert ran.returncode == 0
+        assert ran.stdout.split()[-1] == "tw1.abc"
+
+    def test_status_is_a_table_or_one_json_document(self, agent: FakeAgent) -> None:
+        status = {"node": MEMBERS[0], "members": MEMBERS, "log_position": 42, "durability": "metadata", "conflicts": 0}
+        agent.answers["/status"] = (200, status)
+        shown = self.run(agent, "status").stdout
+        assert "this node: a (n1), log position 42" in shown
+        row = next(line for line in shown.splitlines() if line.split()[:1] == ["b"])
+        assert row.split() == ["b", "behind", "3", "912.3", "MB", "1.2", "-", "-"]
+        assert json.loads(self.run(agent, "status", "--json").stdout) == status
+
+    def test_verify_fails_when_something_differs(self, agent: FakeAgent) -> None:
+        agent.answers["/verify"] = (200, {"equal": True, "peers": [{"name": "b", "equal": True}]})
+        ran = self.run(agent, "verify")
+        assert (ran.returncode, ran.stdout) == (0, "b: equal\nequal\n")
+        differing = [{"kind": "tag", "keys": ["library/x:1", "library/x:2"]}]
+        agent.answers["/verify"] = (200, {"equal": False, "peers": [{"name": "b", "equal": False, "differing": differing}]})
+        ran = self.run(agent, "verify")
+        assert (ran.returncode, ran.stdout) == (1, "b: differs\n  tag: library/x:1, library/x:2\nnot equal\n")
+        assert self.run(agent, "verify", "--json").returncode == 1
+
+    def test_wait_passes_its_limit_on(self, agent: FakeAgent) -> None:
+        agent.answers["/wait"] = (200, {"in_sync": True})
+        ran = self.run(agent, "wait", "--timeout", "7")
+        assert (ran.returncode, ran.stdout) == (0, "in sync\n")
+        assert agent.asked == [("GET", "/wait?timeout_s=7.0", None)]
+        agent.answers["/wait"] = (200, {"in_sync": False, "peers": MEMBERS[1:]})
+        ran = self.run(agent, "wait", "--timeout", "7")
+        assert ran.returncode == 1
+        assert ran.stdout.startswith("not in sync after 7 s\n")
+
+    def test_peers_are_paused_resumed_and_removed_by_name(self, agent: FakeAgent) -> None:
+        for path in ("/pause", "/resume"):
+            agent.answers[path] = (200, {"peers": ["b"]})
+        agent.answers["/remove"] = (200, {"node": "b"})
+        agent.answers["/leave"] = (200, {})
+        assert self.run(agent, "pause", "b").stdout == "paused: b\n"
+        assert self.run(agent, "resume").stdout == "resumed: b\n"
+        assert self.run(agent, "remove", "b").stdout == "removed b\n"
+        assert self.run(agent, "leave").returncode == 0
+        assert agent.asked == [
+            ("POST", "/pause", {"peer": "b"}),
+            ("POST", "/resume", {"peer": None}),
+            ("POST", "/remove", {"node": "b"}),
+            ("POST", "/leave", {}),
+        ]
+
+    def test_agents_refusal_is_passed_on_with_its_hint(self, agent: FakeAgent) -> None:
+        ran = self.run(agent, "remove", "nobody")
+        assert (ran.returncode, ran.stderr) == (1, "error: no such thing\n  look\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A node that was started by `serve` with port 0."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Ask the node."""
+        connection = http.client.HTTPConnection(self.address, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def ready(self) -> bool:
+        """Say whether it answers that it is ready."""
+        try:
+            return self.get("/readyz")[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def processes(self) -> dict[str, list[int]]:
+        """Return the processes of the node by what they are."""
+        found: dict[str, list[int]] = {}
+        todo = [self.process.pid]
+        while todo:
+            pid = todo.pop()
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            found.setdefault(name, []).append(pid)
+            todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+
+@contextmanager
+def serving(directory: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Serve a node until the end of the block."""
+    directory.mkdir(exist_ok=True)
+    log = directory / "log"
+    log.write_bytes(b"")
+    arguments = ["serve", "--data-dir", str(directory / "data"), "--listen", "127.0.0.1:0", "--workers", "2", *options]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twinhull.cli.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **(environ or {})},
+        )
+    try:
+        wait_until(lambda: FIRST_LINE.search(log.read_text()) is not None, process=process, log=log, limit_s=LIMIT_S)
+        match = FIRST_LINE.search(log.read_text())
+        assert match is not None
+        served = Served(process, match[2], log)
+        wait_until(served.ready, process=process, log=log, limit_s=LIMIT_S)
+        yield served
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+class TestServe:
+    def test_first_lines_tell_address_and_password_once(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            lines = node.log.read_text().splitlines()
+            assert FIRST_LINE.fullmatch(lines[0] + "\n")
+            assert re.fullmatch(r"password of admin, shown only now: \S{12,}", lines[1])
+            assert stop(node.process, signal.SIGTERM, limit_s=LIMIT_S) == 0
+        with serving(tmp_path) as node:
+            assert "password" not in node.log.read_text()
+        with serving(tmp_path / "other", environ={"TWINHULL_ADMIN_PASSWORD": "Given1234"}) as node:
+            assert "password" not in node.log.read_text()
+            assert "Given1234" not in node.log.read_text()
+
+    def test_death_of_agent_or_worker_stops_no_serving(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            agent = node.processes()["twinhull agent"]
+            os.kill(agent[0], signal.SIGKILL)
+            assert node.ready()
+            wait_until(
+                lambda: node.processes().get("twinhull agent", agent) != agent,
+                process=node.process,
+                log=node.log,
+                limit_s=LIMIT_S,
+            )
+            worker = node.processes()["twinhull worker"][0]
+            os.kill(worker, signal.SIGKILL)
+            wait_until(
+                lambda: worker not in (now := node.processes().get("twinhull worker", [])) and len(now) == 2,
+                process=node.process,
+                log=node.log,
+                limit_s=LIMIT_S,
+            )
+            assert node.ready()
+
+    def test_killed_node_leaves_nothing_running(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            pids = [pid for some in node.processes().values() for pid in some]
+            assert len(pids) == 5
+            node.process.kill()
+            node.process.wait()
+            with serving(tmp_path):
+                assert not any(is_running(str(pid)) for pid in pids)
+
+    def test_second_node_on_the_same_port_or_directory_is_refused(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            ran = twinhull("serve", "--data-dir", str(tmp_path / "other"), "--listen", node.address)
+            assert ran.returncode == 1
+            assert ran.stderr.startswith(f"error: {node.address} is in use\n")
+            ran = twinhull("serve", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
+            assert ran.returncode == 1
+            assert "is in use by another twinhull" in ran.stderr
+            assert node.ready()
+
+    def test_idle_node_takes_little_memory(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            shares = [_share_bytes(pid) for some in node.processes().values() for pid in some]
+            assert sum(shares) < 250_000_000
+
+    async def test_running_request_is_finished_at_a_stop(self, tmp_path: Path) -> None:
+        with serving(tmp_path) as node:
+            host, _, port = node.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            # A request whose body has not all come yet is running.
+            writer.write(
+                f"GET /readyz HTTP/1.1\r\nHost: {node.address}\r\nContent-Length: 5\r\nConnection: close\r\n\r\n12".encode()
+            )
+            await writer.drain()
+            node.process.send_signal(signal.SIGTERM)
+            writer.write(b"345")
+            answer = await asyncio.wait_for(reader.read(), LIMIT_S)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 ")
+            assert await asyncio.to_thread(node.process.wait, LIMIT_S) == 0
+
+
+def _share_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no share of memory for {pid}")

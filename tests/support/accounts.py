@@ -1,0 +1,138 @@
+"""A node with Harbor's accounts beside its data plane, put together in the test's own process, and clients of its users."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.composed import Client, Node, Reply
+from twinhull.auth.passwords import GuessBrake, GuessLimits, PasswordChecker, VerifiedPasswords, hash_password
+from twinhull.auth.tokens import TokenVerifier
+from twinhull.catalog.accounts import Users
+from twinhull.catalog.peers import LocalDurability
+from twinhull.catalog.projects import Projects, create_library
+from twinhull.catalog.robots import Robots
+from twinhull.harbor import errors
+from twinhull.harbor.access import Access
+from twinhull.harbor.members import MembersApi
+from twinhull.harbor.projects import ProjectsApi
+from twinhull.harbor.robots import RobotsApi
+from twinhull.harbor.routes import management_routes, version_routes
+from twinhull.harbor.system import SystemApi
+from twinhull.harbor.tokens import SERVICE, TokenService
+from twinhull.harbor.users import UsersApi
+from twinhull.kit.clock import SystemClock
+from twinhull.web.app import Application, Mounted, routed
+from twinhull.web.asgi import Receive, Scope, Send
+from twinhull.web.identity import Identity
+from twinhull.web.middleware import Forwarding, RequestIds
+
+ADMIN_PASSWORD: Final = "Harbor12345"
+_ADMIN_HASH: Final = hash_password(ADMIN_PASSWORD)
+
+
+class AccountsNode(Node):
+    """One node: data plane, token service and management API, with `admin` and `library` in it."""
+
+    def __init__(self, root: Path) -> None:
+        """Put it together in a directory."""
+        super().__init__(root)
+        self.data_plane = self.app
+        clock = SystemClock()
+        forwarding = Forwarding(["127.0.0.0/8"])
+        passwords = PasswordChecker(
+            verified=VerifiedPasswords(clock=clock),
+            brake=GuessBrake(clock=clock, limits=GuessLimits(pair_max=3)),
+            executor=self.executor,
+        )
+        verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
+        self.identity = Identity(guard=self.guard, verifier=verifier, forwarding=forwarding)
+        shared: dict[str, Any] = {"store": self.store, "executor": self.executor}
+        access = Access(identity=self.identity, durability=LocalDurability(), **shared)
+        projects = Projects(**shared)
+        users = Users(passwords=passwords, **shared)
+        routes = management_routes(
+            SystemApi(access=access, guard=self.guard, is_healthy=self.is_healthy, origin_of=forwarding.origin_of),
+            UsersApi(access=access, users=users, guard=self.guard, forwarding=forwarding),
+            ProjectsApi(access=access, projects=projects, guard=self.guard),
+            MembersApi(access=access, projects=projects),
+            RobotsApi(access=access, robots=Robots(passwords=passwords, **shared), guard=self.guard),
+        )
+        tokens = TokenService(identity=self.identity, guard=self.guard, issuer=self.issuer)
+        harbor = Mounted(name="harbor", prefixes=("/api/v2.0/",), face=routed("/api/v2.0", routes), render_error=errors.render)
+        service = Mounted(
+            name="token",
+            prefixes=("/service/token", "/api/version"),
+            face=routed("", [*tokens.routes(), *version_routes()]),
+            render_error=errors.render,
+        )
+        self.management = Application(faces=[harbor, service], fallback=harbor, request_ids=RequestIds("t"), clock=clock)
+        self.app = self.dispatch  # type: ignore[assignment]
+        with self.store.write() as transaction:
+            create_library(transaction)
+        self.add_admin(_ADMIN_HASH)
+
+    async def is_healthy(self) -> bool:
+        """Say so."""
+        return True
+
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a request to the application that has its path."""
+        face = self.data_plane if scope["path"].startswith("/v2") else self.management
+        await face(scope, receive, send)
+
+    def user(self, name: str, password: str) -> Api:
+        """Return a client that comes with these credentials."""
+        return Api(self, basic(name, password))
+
+    @property
+    def admin(self) -> Api:
+        """A client of the built-in administrator."""
+        return self.user("admin", ADMIN_PASSWORD)
+
+    @property
+    def anonymous(self) -> Api:
+        """A client without credentials."""
+        return Api(self, "")
+
+
+def basic(name: str, password: str) -> str:
+    """Return the Authorization header of these credentials."""
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+class Api:
+    """Sends management calls, and what docker would send."""
+
+    def __init__(self, node: AccountsNode, authorization: str) -> None:
+        """Come with this Authorization header; none if it is empty."""
+        self._client = Client(node, authorization=authorization)
+
+    async def __call__(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
+        """Return the answer to a call below /api/v2.0, or to a whole path that begins otherwise."""
+        url = path if path.startswith(("/v2", "/service", "/api")) else f"/api/v2.0{path}"
+        sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        return await self._client(method, url, sent, **{"content_type": "application/json", **headers})
+
+    async def ok(self, status: int, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """Return the answer's JSON after checking the status."""
+        reply = await self(method, path, body, **headers)
+        assert reply.status == status, f"{method} {path}: {reply}"
+        return reply.json() if reply.body else None
+
+    async def create(self, path: str, body: object) -> int:
+        """Make something and return the id that its Location says."""
+        reply = await self("POST", path, body)
+        assert reply.status == 201, f"POST {path}: {reply}"
+        return int(reply["location"].rpartition("/")[2])
+
+    async def token(self, *scopes: str) -> str:
+        """Return a token for these scopes."""
+        query = "&".join([f"service={SERVICE}", *(f"scope={scope}" for scope in scopes)])
+        return str((await self.ok(200, "GET", f"/service/token?{query}"))["token"])
+
+    async def starts_upload(self, repository: str) -> int:
+        """Return the status of beginning a push."""
+        return (await self("POST", f"/v2/{repository}/blobs/uploads/")).status
