@@ -192,6 +192,17 @@ def test_upload_goes_on_from_its_checkpoint_elsewhere(reopen: Reopen) -> None:
     assert reopen().open_upload("u").commit(DIGEST) == len(CONTENT)
 
 
+def test_bytes_after_the_last_checkpoint_count_too(reopen: Reopen) -> None:
+    with reopen().start_upload("u", {}) as upload:
+        upload.append([CONTENT])
+        upload.checkpoint()
+    with reopen().open_upload("u") as upload:
+        upload.append([b"more"])
+    with pytest.raises(DigestInvalid):
+        reopen().open_upload("u").commit(DIGEST)
+    assert reopen().stat(DIGEST) is None
+
+
 def test_upload_of_one_writer_refuses_a_second(reopen: Reopen) -> None:
     first = reopen().start_upload("u", {})
     first.append([b"a"])
@@ -222,6 +233,17 @@ def test_upload_that_ended_elsewhere_is_unknown(reopen: Reopen) -> None:
     with pytest.raises(BlobUploadUnknown):
         late.append([b"x"])
     assert reopen().read(digest_of(b""), 0, 10) == b""
+
+
+def test_writer_of_an_ended_upload_touches_neither_the_blob_nor_its_namesake(reopen: Reopen) -> None:
+    late = reopen().start_upload("u", {})
+    assert late.read(0, 1) == b""
+    reopen().open_upload("u").commit(digest_of(b""))
+    reopen().start_upload("u", {})
+    with pytest.raises(BlobUploadUnknown):
+        late.append([b"x"])
+    assert reopen().stat(digest_of(b"")) == 0
+    assert reopen().open_upload("u").offset == 0
 
 
 def test_started_anew_upload_is_not_the_old_one(reopen: Reopen) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import AccountsNode, Api
-from twinhull.records.kinds import MEMBER, NODE, SETTING, member_key
+from twinhull.kit.clock import SystemClock
+from twinhull.records.kinds import MEMBER, NODE, ROBOT, SETTING, USER, member_key
 
 PASSWORD = "Passw0rd1"
 WEAK = "must longer than 8 chars with at least 1 uppercase letter, 1 lowercase letter and 1 number"
@@ -567,12 +568,10 @@ class TestRobots:
         made = await node.admin.ok(201, "POST", "/robots", robot_body("ci", "team", duration=7))
         robot = node.user(made["name"], made["secret"])
         assert await robot.starts_upload("team/app") == 202
-        from_now_s = made["expires_at"] - node_time_s(node)
-        assert 7 * 86_400 - 60 < from_now_s <= 7 * 86_400
+        now_s = SystemClock().unix_ms() // 1000
+        assert 7 * 86_400 - 60 < made["expires_at"] - now_s <= 7 * 86_400
         with node.store.write() as transaction:
-            from twinhull.records.kinds import ROBOT  # noqa: PLC0415
-
-            transaction.put(ROBOT, "team+ci", {"expires_at_s": node_time_s(node) - 1})
+            transaction.put(ROBOT, "team+ci", {"expires_at_s": now_s - 1})
         assert await robot.starts_upload("team/app") == 401
 
     async def test_name_and_level_stay_as_they_are(self, node: AccountsNode) -> None:
@@ -694,8 +693,6 @@ class TestLogins:
         alice = node.user("alice", PASSWORD)
         await alice.ok(200, "GET", "/users/current")
         with node.store.write() as transaction:
-            from twinhull.records.kinds import USER  # noqa: PLC0415
-
             transaction.put(USER, "alice", {"disabled": True})
         assert (await alice("GET", "/users/current")).status == 401
 
@@ -764,11 +761,6 @@ def claims_of(token: str) -> dict[str, Any]:
     part = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return claims
-
-
-def node_time_s(node: AccountsNode) -> int:
-    with node.store.write() as transaction:
-        return transaction.now_ms() // 1000
 
 
 async def push_image(api: Api, repository: str) -> None:

@@ -211,6 +211,13 @@ def new_user(registry: Registry) -> tuple[str, str]:
     return name, answer.header("Location") or ""
 
 
+def new_project(registry: Registry) -> str:
+    """Make a private project and return its name."""
+    name = f"private-{secrets.token_hex(6)}"
+    ask(registry, "POST", "/api/v2.0/projects", {"project_name": name, "metadata": {"public": "false"}}).expect(201)
+    return name
+
+
 def ask(registry: Registry, method: str, path: str, body: object = None) -> Answer:
     """Ask the management interface for something, as the administrator."""
     content = b"" if body is None else json.dumps(body).encode()
@@ -220,8 +227,7 @@ def ask(registry: Registry, method: str, path: str, body: object = None) -> Answ
 
 
 def test_token_is_worth_no_more_than_its_owner(registry: Registry) -> None:
-    project = f"private-{secrets.token_hex(6)}"
-    ask(registry, "POST", "/api/v2.0/projects", {"project_name": project, "metadata": {"public": "false"}}).expect(201)
+    project = new_project(registry)
     repository = Repository(client=registry.client, name=f"{project}/app")
     made = artifact()
     made.push(repository)
@@ -239,6 +245,27 @@ def test_token_is_worth_no_more_than_its_owner(registry: Registry) -> None:
         answer = registry.client.request(method, repository.path(rest), body=made.content, authorization=bearer)
         answer.refused(401, "UNAUTHORIZED")
     check_pullable(repository, made, ["v1", made.digest])
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["source-named", "source-not-named"])
+def test_blob_that_one_may_not_read_is_not_mounted(registry: Registry, *, named: bool) -> None:
+    secret, own = new_project(registry), new_project(registry)
+    content = noise(100)
+    digest = digest_of(content)
+    source = Repository(client=registry.client, name=f"{secret}/app")
+    source.push_blob(content, digest).expect(201)
+    name, _ = new_user(registry)
+    developer = {"role_id": 2, "member_user": {"username": name}}
+    ask(registry, "POST", f"/api/v2.0/projects/{own}/members", developer).expect(201)
+    client = registry.client.with_credentials(name, PASSWORD)
+    target = Repository(client=client, name=f"{own}/app")
+    scopes = [f"repository:{target.name}:pull,push", f"repository:{source.name}:pull"]
+    bearer = f"Bearer {token_for(client, *scopes)}"
+    query = [("mount", digest), *([("from", source.name)] if named else [])]
+    client.request("POST", target.path("blobs/uploads/"), query=query, authorization=bearer).expect(202, 401)
+    check_absent(target, f"blobs/{digest}")
+    # Who has the bytes may push them, of course.
+    target.push_blob(content, digest).expect(201)
 
 
 def test_token_dies_with_its_owner(registry: Registry, repository: Repository, made: Made) -> None:

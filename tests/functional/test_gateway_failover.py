@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -283,23 +282,26 @@ async def test_nginx_that_is_killed_comes_back(
 async def test_stop_lets_requests_finish(nginx: Path, tmp_path: Path, pair: list[Node], client: aiohttp.ClientSession) -> None:
     async with contextlib.AsyncExitStack() as stack:
         front = await stack.enter_async_context(entrance(nginx, tmp_path, pair, stop_timeout_s=LIMIT_S))
-        held = await stack.enter_async_context(client.get(front.url + "/held"))
         pid = front.gateway.status().nginx_pid
         assert pid is not None
-        stopping = asyncio.create_task(stack.pop_all().aclose())
-        with socket.socket() as probe:
-            probe.setblocking(False)
-            while True:  # until nobody listens any more
-                try:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
-                except ConnectionRefusedError:
-                    break
-                writer.close()
-        for node in pair:
-            node.release.set()
-        assert await held.content.read() == b"begun,done"
+        async with client.get(front.url + "/held") as held:
+            stopping = asyncio.create_task(stack.pop_all().aclose())
+            await wait_refused(front.port)
+            for node in pair:
+                node.release.set()
+            assert await held.content.read() == b"begun,done"
         await stopping
         await wait_gone(pid)
+
+
+async def wait_refused(port: int) -> None:
+    """Wait until nobody listens on the port any more."""
+    async with asyncio.timeout(LIMIT_S):
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await writer.wait_closed()
 
 
 async def test_stop_cuts_what_does_not_finish(

@@ -122,6 +122,7 @@ class TestStop:
         with supervised("deaf for long", tmp_path) as running:
             running.wait(lambda: running.words("first") == ["start"])
             running.process.send_signal(signal.SIGINT)
+            running.wait(lambda: "stopping" in (tmp_path / "log").read_text())
             assert stop(running.process, signal.SIGINT, limit_s=LIMIT_S) == 0
 
     def test_role_gets_no_interrupt_from_the_terminal(self, patient: Supervised) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.composed import Client, Node, Reply
-from twinhull.auth.passwords import GuessBrake, GuessLimits, PasswordChecker, VerifiedPasswords, hash_password
+from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
 from twinhull.auth.tokens import TokenVerifier
 from twinhull.catalog.accounts import Users
 from twinhull.catalog.peers import LocalDurability
@@ -44,7 +44,7 @@ class AccountsNode(Node):
         forwarding = Forwarding(["127.0.0.0/8"])
         passwords = PasswordChecker(
             verified=VerifiedPasswords(clock=clock),
-            brake=GuessBrake(clock=clock, limits=GuessLimits(pair_max=3)),
+            brake=GuessBrake(clock=clock),
             executor=self.executor,
         )
         verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
@@ -114,9 +114,10 @@ class Api:
         """Return the answer to a call below /api/v2.0, or to a whole path that begins otherwise."""
         url = path if path.startswith(("/v2", "/service", "/api")) else f"/api/v2.0{path}"
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        return await self._client(method, url, sent, **{"content_type": "application/json", **headers})
+        given = {"content_type": "application/json", **headers}
+        return await self._client(method, url, sent, leaves=False, sends_files=True, **given)
 
-    async def ok(self, status: int, method: str, path: str, body: object = None, **headers: str) -> Any:
+    async def ok(self, status: int, method: str, path: str, body: object = None, **headers: str) -> Any:  # noqa: ANN401 - whatever JSON is
         """Return the answer's JSON after checking the status."""
         reply = await self(method, path, body, **headers)
         assert reply.status == status, f"{method} {path}: {reply}"

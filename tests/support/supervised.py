@@ -65,14 +65,14 @@ def refuse() -> None:
 
 def children(directory: Path) -> None:
     """Call in children: one that answers, one that fails as we do, one that dies, one that fails otherwise."""
-    noted = directory / "answers"
-    answers = [str(call_in_child(lambda: os.getpid() != me, "x")) for me in (os.getpid(),)]
+    caller = os.getpid()
+    answers = [str(call_in_child(lambda: os.getpid() != caller, "work"))]
     for work in (refuse, partial(os.kill, 0, 0), partial(os._exit, 3), partial(int, "x")):
         try:
             answers.append(str(call_in_child(work, "work")))
         except TwinhullError as error:
             answers.append(f"{type(error).__name__}: {error}")
-    noted.write_text("\n".join(answers), encoding="utf-8")
+    (directory / "answers").write_text("\n".join(answers), encoding="utf-8")
 
 
 def threaded() -> None:
@@ -83,7 +83,7 @@ def threaded() -> None:
     try:
         call_in_child(int, "x")
     except RuntimeError as error:
-        print(error)
+        sys.stderr.write(f"{error}\n")
     finally:
         done.set()
         thread.join()

@@ -102,12 +102,15 @@ async def test_body_that_breaks_off_leaves_what_came_to_go_on_from(store: Memory
     again.commit(digest_of(b"".join(pieces) + b"the rest"))
 
 
-async def test_cancelled_ingest_waits_for_its_thread_and_lets_go(store: MemoryBlobs, upload: Recorder) -> None:
+@pytest.mark.parametrize("second", [4, BATCH_BYTES], ids=["waiting for the body", "waiting for the thread"])
+async def test_cancelled_ingest_waits_for_its_thread_and_lets_go(store: MemoryBlobs, upload: Recorder, second: int) -> None:
     reached = asyncio.Event()
 
     async def stuck() -> AsyncIterator[bytes]:
         yield bytes(BATCH_BYTES)
-        yield b"tail"
+        if second == BATCH_BYTES:
+            reached.set()
+        yield bytes(second)
         reached.set()
         await asyncio.Event().wait()
 
@@ -124,7 +127,7 @@ async def test_cancelled_ingest_waits_for_its_thread_and_lets_go(store: MemoryBl
     with pytest.raises(asyncio.CancelledError):
         await task
     again = store.open_upload("u")
-    assert again.offset == BATCH_BYTES + 4
+    assert again.offset == BATCH_BYTES + second
     again.abort()
 
 

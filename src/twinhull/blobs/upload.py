@@ -60,22 +60,21 @@ class HashCache:
     def __init__(self, entries_max: int = 512) -> None:
         """Take how many uploads to remember; the longest untouched are forgotten first."""
         self._entries_max = entries_max
-        self._entries: OrderedDict[str, tuple[int, Hashes]] = OrderedDict()
+        self._entries: OrderedDict[str, Hashes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, upload_id: str, offset: int, hashes: Hashes) -> None:
-        """Remember the hashes of the upload's first `offset` bytes."""
+    def keep(self, upload_id: str, hashes: Hashes) -> None:
+        """Remember how far the upload is hashed."""
         with self._lock:
-            self._entries[upload_id] = (offset, hashes)
+            self._entries[upload_id] = hashes
             self._entries.move_to_end(upload_id)
             if len(self._entries) > self._entries_max:
                 self._entries.popitem(last=False)
 
-    def take(self, upload_id: str, offset: int) -> Hashes | None:
-        """Return the hashes if they are of exactly so many bytes, and forget them."""
+    def take(self, upload_id: str) -> Hashes | None:
+        """Return the hashes that were kept last, whatever became of the upload since; and forget them."""
         with self._lock:
-            found_offset, hashes = self._entries.pop(upload_id, (-1, None))
-        return hashes if found_offset == offset else None
+            return self._entries.pop(upload_id, None)
 
 
 class Shelf(Protocol):
@@ -173,13 +172,13 @@ class FilesystemUpload:
 
     def checkpoint(self) -> None:
         """Note how far it got and what the digest was there, and let go of the claim."""
-        if not self._claimed or self._file is None:
-            return
         try:
+            if not self._claimed or self._file is None:
+                return
             with translated(f"note the state of upload {self._upload_id}"):
                 self._note(self._file)
             if self._hashes:
-                self._cache.keep(self._upload_id, self._offset, self._hashes)
+                self._cache.keep(self._upload_id, self._hashes)
         finally:
             self.close()
 
@@ -311,8 +310,8 @@ class FilesystemUpload:
         """Return hashes to go on from, if they are at hand or cheap to make; else None."""
         if not self._offset:
             return {name: new_hash(name) for name in algorithms_wanted(self._notes.labels)}
-        kept = self._cache.take(self._upload_id, self._offset)
-        # An id may have been started anew elsewhere since: the notes tell whether these are its bytes.
+        kept = self._cache.take(self._upload_id)
+        # It may have gone on elsewhere since, or the id was started anew: the notes tell whether these are its bytes.
         if kept and {name: state.hexdigest() for name, state in kept.items()} == self._recorded(file):
             return kept
         return self._hash_all(file) if self._offset <= _REHASH_AT_ONCE_BYTES else None

@@ -21,20 +21,21 @@ def reset_admin_password(
     ] = False,
 ) -> None:
     """Give the administrator a new password, on every node; the node may be running or not."""
-    # Opens the node's database: imported only when it is really to be done.
-    from twinhull import node
     from twinhull.config.load import load_settings
     from twinhull.config.values import Secret
-    from twinhull.kit.clock import SystemClock
-    from twinhull.observe.log import configure_logging
 
     settings = load_settings(config, os.environ, {"data_dir": data_dir}).settings
     if not (settings.data_dir / "node").is_dir():
         raise SettingsInvalid(f"{settings.data_dir} is not a node's data directory", hint="name it with --data-dir")
-    configure_logging(settings.log, SystemClock(), fields={"process": "reset-admin-password"})
     wanted = Secret(sys.stdin.readline().rstrip("\r\n")) if password_stdin else None
     if wanted is not None and not wanted:
         raise SettingsInvalid("no password came in", hint="echo PASSWORD | twinhull reset-admin-password --password-stdin")
+    # Opens the node's database: the whole program is imported only when it is really to be done.
+    from twinhull import node
+    from twinhull.kit.clock import SystemClock
+    from twinhull.observe.log import configure_logging
+
+    configure_logging(settings.log, SystemClock(), fields={"process": "reset-admin-password"})
     password = node.reset_admin_password(settings, wanted)
     print("password of admin is changed")
     if wanted is None:

@@ -79,13 +79,14 @@ def join(
 ) -> None:
     """Make this node a member of the token's cluster, then serve."""
     if merge and discard:
-        raise SettingsInvalid("--merge and --discard exclude each other")
-    # The whole program is imported here, when the arguments are known to be right.
-    from twinhull.cli.node_processes import Join, run_node
+        raise SettingsInvalid("--merge and --discard exclude each other", hint="see `twinhull cluster join --help`")
     from twinhull.config.load import load_settings
 
-    own = Own.MERGE if merge else Own.DISCARD if discard else Own.REFUSE
     loaded = load_settings(config, os.environ, serve_options(data_dir, listen, cluster_listen, name, workers))
+    # The whole program is imported here, when the arguments are known to be right.
+    from twinhull.cli.node_processes import Join, run_node
+
+    own = Own.MERGE if merge else Own.DISCARD if discard else Own.REFUSE
     run_node(loaded, join=Join(token, own.value), stop_with_parent=stop_with_parent)
 
 
@@ -109,11 +110,7 @@ def verify(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None
     if json_:
         _print_json(answer)
     else:
-        for peer in answer.get("peers") or []:
-            print(f"{peer.get('name', '?')}: {'equal' if peer.get('equal') else 'differs'}")
-            for found in peer.get("differing") or []:
-                print(f"  {found.get('kind', '?')}: {', '.join(str(key) for key in found.get('keys') or [])}")
-        print("equal" if answer.get("equal") else "not equal")
+        _print_comparison(answer)
     if not answer.get("equal"):
         raise typer.Exit(1)
 
@@ -164,6 +161,18 @@ def resume(peer: PeerArgument = None, *, data_dir: DataDirOption = None) -> None
     """Go on exchanging with the peer, or with all."""
     answer = _agent(data_dir).post("/resume", {"peer": peer})
     print(f"resumed: {_names(answer)}")
+
+
+def _print_comparison(answer: dict[str, Any]) -> None:
+    for peer in answer.get("peers") or []:
+        print(f"{peer.get('name', '?')}: {peer.get('error') or ('equal' if peer.get('equal') else 'differs')}")
+        for found in peer.get("differing") or []:
+            print(f"  {found.get('kind', '?')}: {', '.join(str(key) for key in found.get('keys') or [])}")
+        if peer.get("missing_blobs"):
+            print(f"  blobs not there yet: {peer['missing_blobs']}")
+    if answer.get("missing_blobs"):
+        print(f"blobs not here yet: {answer['missing_blobs']}")
+    print("equal" if answer.get("equal") else "not equal")
 
 
 def _names(answer: dict[str, Any]) -> str:

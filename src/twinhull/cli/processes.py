@@ -136,6 +136,7 @@ class Supervisor:
                     _log.error("process ended unasked", process=child.role.name, pid=pid, end=end, restart_in_s=again_s)
 
     def _stop(self, wakeup: int) -> None:
+        _log.info("stopping", within_s=self._stop_timeout_s)
         deadline_s = self._clock.monotonic_s() + self._stop_timeout_s
         for child in self._children:
             if child.pid:

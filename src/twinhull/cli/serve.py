@@ -27,9 +27,10 @@ def serve(
     stop_with_parent: StopWithParentOption = None,
 ) -> None:
     """Run one node until it is stopped; on an empty data directory that makes a cluster of one."""
-    # The whole program is imported here: two seconds that `--help` and wrong options need not take.
-    from twinhull.cli.node_processes import run_node
     from twinhull.config.load import load_settings
 
     loaded = load_settings(config, os.environ, serve_options(data_dir, listen, cluster_listen, name, workers))
+    # The whole program is imported here: two seconds that `--help` and wrong options need not take.
+    from twinhull.cli.node_processes import run_node
+
     run_node(loaded, stop_with_parent=stop_with_parent)

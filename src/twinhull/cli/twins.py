@@ -1,7 +1,7 @@
 """Two nodes and a gateway on loopback: started in order, joined at the first start, restarted when they die.
 
 Ports above the base: 0 the entrance, 1 and 2 the nodes, 100 the entrance with TLS, 201 and 202 the nodes for each other.
-Below the data directory: `a` and `b` the nodes, `gateway`, `logs`, and `joined` once b is a member.
+Below the data directory: `a` and `b` the nodes, `gateway` and `logs`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class Twins:
             _Node(name, directory / name, base_port + number, self._logs / f"{name}.log", node_environ)
             for number, name in enumerate("ab", start=1)
         )
-        self._joined = directory / "joined"
+        # A node's identity is the last thing that joining writes: who has one is a member, and only has to be started.
+        self._joined = self._b.directory / "node" / "identity.json"
         self._stop = asyncio.Event()
         self._stops_asked = 0
 
@@ -189,11 +190,8 @@ class Twins:
         await self._a.wait_ready(self._clock)
         if first_start:
             token = (await asyncio.to_thread(AgentClient(self._a.directory).post, "/invite"))["token"]
-            # What b has without being a member comes from a first start that was broken off.
-            own = ("--discard",) if self._b.directory.exists() else ()
-            await self._b.start("cluster", "join", str(token), *own)
+            await self._b.start("cluster", "join", str(token))
         await self._b.wait_ready(self._clock)
-        self._joined.touch()
 
     async def _keep(self, node: _Node) -> None:
         """Start the node again whenever it ends, until cancelled."""

@@ -54,7 +54,7 @@ _DEPTH_MAX: Final = 4
 _PIPE_PIECE_BYTES: Final = 4096
 _FLUSH_AFTER_S: Final = 0.1
 _FLUSH_AT_LINES: Final = 256
-_NOISY: Final = ("aiohttp.access", "asyncio", "sqlalchemy.engine")
+_NOISY: Final = ("aiohttp.access", "alembic", "asyncio", "sqlalchemy.engine")
 
 
 def configure_logging(

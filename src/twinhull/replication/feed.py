@@ -162,6 +162,8 @@ class Feed:
         now_s = self._clock.monotonic_s()
         held = set()
         for origin in self._hello.linked:
+            if origin == self._store.node:
+                continue
             since = self._lacking_since_s.setdefault(origin, now_s)
             if now_s - since < FORWARD_AFTER_S:
                 held.add(origin)
