@@ -67,6 +67,7 @@ from twinhull.registry.referrers import ReferrerHandlers
 from twinhull.registry.routes import Registry
 from twinhull.registry.tags import TagHandlers
 from twinhull.registry.uploads import UploadHandlers
+from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine, EngineSettings
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.joining import join as join_cluster
@@ -238,8 +239,14 @@ class _Worker:
         errors = ErrorAnswers(origin_of=self._forwarding.origin_of)
         management = Mounted(
             name="core",
-            prefixes=("/api/v2.0/", "/service/token", "/api/version"),
-            face=routed("", [*self._token_service().routes(), *version_routes(), *self._management()]),
+            prefixes=("/api/v2.0/",),
+            face=routed("/api/v2.0", self._management()),
+            render_error=render_harbor_error,
+        )
+        tokens = Mounted(
+            name="token",
+            prefixes=("/service/token", "/api/version"),
+            face=routed("", [*self._token_service().routes(), *version_routes()]),
             render_error=render_harbor_error,
         )
         registry = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=self._registry(), render_error=errors.render)
@@ -250,7 +257,7 @@ class _Worker:
             render_error=render_harbor_error,
         )
         return Application(
-            faces=[registry, management, probes],
+            faces=[registry, tokens, management, probes],
             fallback=probes,
             request_ids=RequestIds(f"{self._node}-{os.getpid():x}-{secrets.token_hex(2)}"),
             clock=self._clock,
@@ -292,9 +299,7 @@ class _Worker:
         return TokenService(identity=self._callers, guard=self._guard, issuer=self._issuer)
 
     def _management(self) -> list[BaseRoute]:
-        access = HarborAccess(
-            identity=self._callers, store=self._store, executor=self._executor, durability=self._peers
-        )
+        access = HarborAccess(identity=self._callers, store=self._store, executor=self._executor, durability=self._peers)
         users = Users(store=self._store, executor=self._executor, passwords=self._passwords)
         projects = Projects(store=self._store, executor=self._executor)
         robots = Robots(store=self._store, executor=self._executor, passwords=self._passwords)
@@ -371,10 +376,11 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
                 full_copies=settings.durability.full_copies,
             ),
         )
+        calls = WorkerCalls(engine)
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
         control = Control(engine, doorkeeper, own=_own_node(settings, trust), durability=settings.durability.level.value)
-        peers = await _serving(stack, PeerRoutes(engine, doorkeeper, relay).application())
+        peers = await _serving(stack, PeerRoutes(engine, calls, doorkeeper, relay).application())
         listen = settings.cluster_address
         await web.TCPSite(peers, listen.host, listen.port, ssl_context=trust.server_context(), reuse_port=True).start()
         control_runner = await _serving(stack, control.application())
@@ -382,7 +388,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         control_socket.unlink(missing_ok=True)
         await web.UnixSite(control_runner, socket_name(control_socket)).start()
         control_socket.chmod(0o600)
-        link = LinkServer(settings.run_dir / "link.sock", on_call=engine.on_call, on_notice=engine.on_notice)
+        link = LinkServer(settings.run_dir / "link.sock", on_call=calls.on_call, on_notice=calls.on_notice)
         await link.start()
         stack.push_async_callback(link.close)
         await engine.start()

@@ -258,6 +258,20 @@ async def test_project_that_was_brought_back_is_made_a_living_one_by_a_change(si
     assert (project.id, dict(project.metadata)) == (number, {"auto_scan": "true", "public": "true"})
 
 
+async def test_text_that_no_database_keeps_is_nobodys_name_and_not_taken(site: Site) -> None:
+    assert site.read(queries.find_user, "a\x00") is None
+    assert site.read(queries.find_user_by_email, "a\x00") is None
+    assert site.read(queries.find_project, "a\x00") is None
+    assert site.read(queries.find_robot, "a\x00") is None
+    assert site.read(queries.list_users, name_part="\x00", email_part="\x00") == ([], 0)
+    assert site.read(queries.list_projects, ProjectFilter(name_part="\x00", owner="\x00")) == ([], 0)
+    assert site.read(queries.list_robots, project="", name_part="\x00", name="\x00") == ([], 0)
+    with pytest.raises(Invalid):
+        await site.users.change_profile(1, email="a@x.io", realname="a", comment="\x00")
+    with pytest.raises(Invalid):
+        await site.make_project("team", severity="\x00")
+
+
 async def test_password_of_the_administrator_is_reset(site: Site) -> None:
     with site.store.write() as transaction:
         reset_admin_password(transaction, "another")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -13,15 +14,14 @@ import pytest
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.service import Guard
 from twinhull.catalog.accounts import create_admin
-from twinhull.catalog.projects import NewProject, Projects
 from twinhull.kit.clock import SystemClock
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.schema import metadata
 from twinhull.metadata.sqlite import SqliteDatabase
 from twinhull.metadata.store import Store
-from twinhull.records.kinds import MEMBER, TAG, USER, member_key, tag_key
+from twinhull.records.kinds import MEMBER, PROJECT, TAG, USER, member_key, tag_key
 
-ROUNDS: Final = 60
+ROUNDS: Final = 25
 
 
 class Worker:
@@ -54,55 +54,52 @@ def workers(tmp_path: Path) -> Iterator[tuple[Worker, Worker]]:
         worker.store.close()
 
 
+def set_membership(worker: Worker, role: int | None) -> None:
+    key = member_key("team", "u", "alice")
+    with worker.store.write() as transaction:
+        if role is None:
+            transaction.delete(MEMBER, key)
+        elif transaction.values(MEMBER, key) is None:
+            transaction.create(MEMBER, key, {"role": role}, number=transaction.next_id(MEMBER))
+        else:
+            transaction.put(MEMBER, key, {"role": role})
+
+
+def push(worker: Worker, number: int) -> None:
+    with worker.store.write() as transaction:
+        transaction.create(TAG, tag_key("team/app", f"t{number}"), {"target": {"digest": "d"}})
+
+
+async def keep_pushing(worker: Worker, start: int, stop: asyncio.Event) -> None:
+    for number in count(start):
+        if stop.is_set():
+            return
+        await asyncio.to_thread(push, worker, number)
+
+
+async def keep_asking(worker: Worker, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        await worker.can_push("alice", "team")
+        await asyncio.sleep(0)
+
+
 async def test_revocation_by_one_worker_holds_in_the_other_at_once(workers: tuple[Worker, Worker]) -> None:
     a, b = workers
-    with ThreadPoolExecutor(8) as executor:
-        await Projects(store=a.store, executor=executor).create(NewProject(name="team", metadata={}, owner="admin"))
-        stop = asyncio.Event()
-
-        def push(worker: Worker, number: int) -> None:
-            with worker.store.write() as transaction:
-                transaction.create(TAG, tag_key("team/app", f"t{number}"), {"target": {"digest": "d"}})
-
-        async def keep_pushing(worker: Worker, start: int) -> int:
-            number = start
-            while not stop.is_set():
-                await asyncio.get_running_loop().run_in_executor(executor, push, worker, number)
-                number += 1
-            return number - start
-
-        async def keep_asking(worker: Worker) -> None:
-            while not stop.is_set():
-                await worker.can_push("alice", "team")
-                await asyncio.sleep(0)
-
-        def set_membership(worker: Worker, *, role: int | None) -> None:
-            key = member_key("team", "u", "alice")
-            with worker.store.write() as transaction:
-                if role is None:
-                    transaction.delete(MEMBER, key)
-                elif transaction.values(MEMBER, key) is None:
-                    transaction.create(MEMBER, key, {"role": role}, number=transaction.next_id(MEMBER))
-                else:
-                    transaction.put(MEMBER, key, {"role": role})
-
-        busy = [
-            asyncio.create_task(keep_pushing(a, 0)),
-            asyncio.create_task(keep_pushing(b, 1_000_000)),
-            asyncio.create_task(keep_asking(a)),
-            asyncio.create_task(keep_asking(b)),
-        ]
+    with a.store.write() as transaction:
+        transaction.create(PROJECT, "team", {"metadata.public": "false"}, number=transaction.next_id(PROJECT))
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as busy:
+        for start, worker in enumerate(workers):
+            busy.create_task(keep_pushing(worker, start * 1_000_000, stop))
+            busy.create_task(keep_asking(worker, stop))
         for number in range(ROUNDS):
             writer, reader = (a, b) if number % 2 else (b, a)
             for role in (2, 3, 4, None):
-                await asyncio.get_running_loop().run_in_executor(
-                    executor, lambda worker=writer, role=role: set_membership(worker, role=role)
-                )
+                await asyncio.to_thread(set_membership, writer, role)
                 expected = role in (2, 4)
                 assert await reader.can_push("alice", "team") is expected
                 assert await writer.can_push("alice", "team") is expected
         stop.set()
-        await asyncio.gather(*busy)
 
 
 async def test_user_deleted_by_one_worker_is_unknown_to_the_other_at_once(workers: tuple[Worker, Worker]) -> None:

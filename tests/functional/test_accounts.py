@@ -574,6 +574,19 @@ class TestRobots:
             transaction.put(ROBOT, "team+ci", {"expires_at_s": now_s - 1})
         assert await robot.starts_upload("team/app") == 401
 
+    async def test_robot_cannot_give_another_more_than_it_has(self, node: AccountsNode) -> None:
+        await make_project(node.admin, "team")
+        pairs = (("robot", "create"), ("robot", "update"), ("repository", "pull"))
+        access = [{"resource": resource, "action": action} for resource, action in pairs]
+        permissions = [{"kind": "project", "namespace": "team", "access": access}]
+        made = await node.admin.ok(201, "POST", "/robots", robot_body("maker", "team", permissions=permissions))
+        maker = node.user(made["name"], made["secret"])
+        assert (await maker("POST", "/robots", robot_body("wide", "team", "pull", "push"))).status == 403
+        assert (await maker("POST", "/robots", robot_body("wide", "library", "pull"))).status == 403
+        await maker.ok(201, "POST", "/robots", robot_body("narrow", "team", "pull"))
+        wider = robot_body("maker", "team", "pull", "push")
+        assert (await maker("PUT", f"/robots/{made['id']}", wider)).status == 403
+
     async def test_name_and_level_stay_as_they_are(self, node: AccountsNode) -> None:
         made = await node.admin.ok(201, "POST", "/robots", robot_body("sys", "*", level="system"))
         body = robot_body(made["name"], "*", level="system")
@@ -687,6 +700,11 @@ class TestLogins:
     async def test_name_and_password_beyond_ascii_work(self, node: AccountsNode) -> None:
         await node.admin.create("/users", user_body("müller", "Pässw0rd:1", email="m@x.io"))
         await node.user("müller", "Pässw0rd:1").ok(200, "GET", "/users/current")
+
+    @pytest.mark.parametrize("name", ["alice", "nosuch", "robot$nosuch", "a\x00b"])
+    async def test_wrong_credentials_of_any_kind_are_refused(self, node: AccountsNode, name: str) -> None:
+        await make_user(node, "alice")
+        assert (await node.user(name, "Wrong1234")("GET", "/users/current")).status == 401
 
     async def test_account_that_is_disabled_is_refused(self, node: AccountsNode) -> None:
         await make_user(node, "alice")

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(bool(GIVEN), reason="needs accounts, which a giv
 # Each node must know the keys and accounts of the other.
 TOPOLOGIES: Final = ("one", "entrance", "random")
 PASSWORD: Final = "Right-password-1"
+PROJECT_ADMIN, DEVELOPER, GUEST = 1, 2, 3
 AHEAD_S: Final = 24 * 3600
 
 
@@ -218,6 +219,14 @@ def new_project(registry: Registry) -> str:
     return name
 
 
+def add_member(registry: Registry, project: str, user: str, role: int) -> None:
+    """Give a user one of Harbor's roles in a project, which this call knows by its number only."""
+    document = ask(registry, "GET", f"/api/v2.0/projects/{project}").expect(200).json()
+    assert isinstance(document, dict)
+    member = {"role_id": role, "member_user": {"username": user}}
+    ask(registry, "POST", f"/api/v2.0/projects/{document['project_id']}/members", member).expect(201)
+
+
 def ask(registry: Registry, method: str, path: str, body: object = None) -> Answer:
     """Ask the management interface for something, as the administrator."""
     content = b"" if body is None else json.dumps(body).encode()
@@ -237,8 +246,7 @@ def test_token_is_worth_no_more_than_its_owner(registry: Registry) -> None:
     scope = f"repository:{repository.name}:pull,push,delete"
     check_refused_all(repository, made, token_for(stranger, scope))
     # A guest pulls with a token that was asked for more, and does nothing else.
-    guest = {"role_id": 3, "member_user": {"username": name}}
-    ask(registry, "POST", f"/api/v2.0/projects/{project}/members", guest).expect(201)
+    add_member(registry, project, name, GUEST)
     bearer = f"Bearer {token_for(stranger, scope)}"
     repository.get("manifests/v1", authorization=bearer).expect(200)
     for method, rest in (("POST", "blobs/uploads/"), ("PUT", "manifests/v1"), ("DELETE", "manifests/v1")):
@@ -255,8 +263,7 @@ def test_blob_that_one_may_not_read_is_not_mounted(registry: Registry, *, named:
     source = Repository(client=registry.client, name=f"{secret}/app")
     source.push_blob(content, digest).expect(201)
     name, _ = new_user(registry)
-    developer = {"role_id": 2, "member_user": {"username": name}}
-    ask(registry, "POST", f"/api/v2.0/projects/{own}/members", developer).expect(201)
+    add_member(registry, own, name, DEVELOPER)
     client = registry.client.with_credentials(name, PASSWORD)
     target = Repository(client=client, name=f"{own}/app")
     scopes = [f"repository:{target.name}:pull,push", f"repository:{source.name}:pull"]
@@ -270,8 +277,7 @@ def test_blob_that_one_may_not_read_is_not_mounted(registry: Registry, *, named:
 
 def test_token_dies_with_its_owner(registry: Registry, repository: Repository, made: Made) -> None:
     name, path = new_user(registry)
-    member = {"role_id": 1, "member_user": {"username": name}}
-    ask(registry, "POST", f"/api/v2.0/projects/{registry.project}/members", member).expect(201)
+    add_member(registry, registry.project, name, PROJECT_ADMIN)
     owner = registry.client.with_credentials(name, PASSWORD)
     token = token_for(owner, f"repository:{repository.name}:pull,push,delete")
     repository.get("manifests/v1", authorization=f"Bearer {token}").expect(200)

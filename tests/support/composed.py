@@ -184,9 +184,10 @@ class Reply:
         assert len(values) <= 1, self
         return values[0] if values else None
 
-    def json(self) -> Any:
-        """Return the body as JSON."""
-        return json.loads(self.body)
+    def json(self) -> dict[str, Any]:
+        """Return the body, a JSON object."""
+        document: dict[str, Any] = json.loads(self.body)
+        return document
 
     @property
     def code(self) -> str:

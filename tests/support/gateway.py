@@ -26,10 +26,10 @@ NGINXES: Final = tuple(
 LIMIT_S: Final = 20
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """Return a port that nobody listens on right now."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
@@ -58,7 +58,7 @@ class Node:
         application.router.add_get("/blob", self._blob)
         application.router.add_get("/headers", self._long_headers)
         application.router.add_route("*", "/{path:.*}", self._echo)
-        self._runner = web.AppRunner(application, shutdown_timeout=0, max_line_size=100_000, max_field_size=100_000)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1, max_line_size=100_000, max_field_size=100_000)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
@@ -68,6 +68,9 @@ class Node:
         """Stop listening and cut what is connected, as a process that is killed does."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            # aiohttp waits for its handlers, even those whose client is gone.
+            self.release.set()
+            self.events.put_nowait("end")
             await runner.cleanup()
 
     @property
@@ -163,12 +166,12 @@ async def nodes(*names: str) -> AsyncIterator[list[Node]]:
 
 
 @contextlib.asynccontextmanager
-async def entrance(nginx: Path, run_dir: Path, pair: list[Node], **changes: Any) -> AsyncIterator[Entrance]:
+async def entrance(nginx: Path, run_dir: Path, pair: list[Node], **changes: object) -> AsyncIterator[Entrance]:
     """Run a gateway in front of the nodes; whatever its run() raises comes out of here."""
-    port, tls_port = free_port("0.0.0.0"), free_port("0.0.0.0")
+    port, tls_port = free_port(), free_port()
     values: dict[str, Any] = {
         "backends": [node.url for node in pair],
-        "listen": [f"0.0.0.0:{port}"],
+        "listen": [f":{port}"],
         "check_interval_s": 0.02,
         "stop_timeout_s": 2,
     }

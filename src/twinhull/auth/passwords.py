@@ -101,6 +101,10 @@ def verify(password: str, stored: str | None) -> bool:
     return bool(stored)
 
 
+# What an unknown robot's secret is compared with: made of a secret that nobody knows.
+UNKNOWN_ROBOT: Final = hash_secret(new_secret())
+
+
 def fingerprint(stored: str) -> str:
     """Return a short name for a stored hash: it changes with the password and tells nothing about it."""
     return hashlib.sha256(b"credential " + stored.encode()).hexdigest()[:16]

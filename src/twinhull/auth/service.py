@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 from joserfc.jwk import OKPKey
 from sqlalchemy import Connection
 
-from twinhull.auth.passwords import PasswordChecker
+from twinhull.auth.passwords import UNKNOWN_ROBOT, PasswordChecker
 from twinhull.auth.permissions import NOTHING, Allowance, allow_robot, allow_user
 from twinhull.auth.subjects import ProjectFacts, Subject, read_facts, read_role, read_subject, record_of, visible_to
 from twinhull.auth.tokens import VerifiedToken, public_keys
@@ -229,8 +229,10 @@ class Guard:
     async def by_password(self, name: str, password: str, *, address: str) -> Subject | None:
         """Return who that is, None when the password is wrong; raises LoginSlowedDown after too many wrong ones."""
         found = await self.subject(name)
-        right = await self._passwords.is_right(name, password, found.stored if found else None, address=address)
-        if not right or found is None:
+        # Whether an account is there must not show in the time that a wrong password takes.
+        is_robot = record_of(name, str(await self.setting("robot_name_prefix")))[0] == "robot"
+        stored = found.stored if found is not None else UNKNOWN_ROBOT if is_robot else None
+        if not await self._passwords.is_right(name, password, stored, address=address) or found is None:
             return None
         # A slow hash took its time: whoever was deleted or given another password meanwhile is not let in.
         current = await self.subject(name)

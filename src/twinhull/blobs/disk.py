@@ -78,10 +78,10 @@ def hash_file(fd: int, algorithm: str, length: int) -> HashState:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a directory of files as far as that goes; what stays is for a later tidying. A tenth of what rmtree costs."""
+    """Remove a directory that holds only files, as far as that goes; what stays is for a later tidying."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(directory):  # noqa: PTH208
-            (directory / name).unlink(missing_ok=True)
+        for path in directory.iterdir():
+            path.unlink(missing_ok=True)
         directory.rmdir()
 
 
@@ -133,8 +133,8 @@ _sync_file_range: Final = _find_sync_file_range()
 def start_writeback(fd: int, offset: int, length: int) -> None:
     """Let the system begin to write this part to disk, without waiting; a hint, which can't fail.
 
-    Measured with 900 MB: the final fsync takes 3 ms instead of 300 ms, for no more CPU. fdatasync in a thread does the same
-    with two more switches; posix_fadvise also drops the pages that peers and pulls are about to read.
+    With 900 MB the final fsync took 2 to 16 ms with it and 270 to 470 ms without, asked every 8 to 64 MB. fdatasync in a
+    thread did as much (11 to 22 ms) but needs the thread. What it does to CPU use was lost in the machine's other load.
     """
     if _sync_file_range is not None:
         _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)

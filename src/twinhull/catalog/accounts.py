@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from twinhull.auth.passwords import PasswordChecker, require_strong, verify
 from twinhull.kit.errors import Conflict, Denied, Invalid, UserUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import User
+from twinhull.metadata.accounts import NUL, User
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MEMBER, USER
@@ -60,7 +60,7 @@ def profile_problem(*, email: str, realname: str, comment: str) -> str | None:
         return "realname with illegal length"
     if _ILLEGAL.search(realname):
         return "realname contains illegal characters"
-    return "comment with illegal length" if len(comment) > COMMENT_LENGTH_MAX else None
+    return "comment with illegal length" if len(comment) > COMMENT_LENGTH_MAX or NUL in comment else None
 
 
 def name_problem(name: str) -> str | None:

@@ -89,23 +89,23 @@ class ParsedManifest:
     @property
     def blobs(self) -> dict[Digest, int]:
         """The blobs that it is made of, with their sizes, in order, each once."""
-        return {it.digest: it.size for it in self._contents() if not it.is_manifest}
+        return {it.digest: it.size for it in self._blobs()}
 
     @property
     def required_blobs(self) -> dict[Digest, int]:
         """Those blobs without which it cannot be pulled whole."""
-        return {it.digest: it.size for it in self._contents() if not it.is_manifest and not it.may_be_absent}
+        return {it.digest: it.size for it in self._blobs() if not it.may_be_absent}
 
     @property
     def manifests(self) -> dict[Digest, int]:
         """The manifests that an index lists, with their sizes, in order, each once."""
         return {it.digest: it.size for it in self.children if it.is_manifest}
 
-    def _contents(self) -> Iterable[Descriptor]:
+    def _blobs(self) -> Iterable[Descriptor]:
         if self.config is not None:
             yield self.config
         yield from self.layers
-        yield from self.children
+        yield from (child for child in self.children if not child.is_manifest)
 
 
 def parse_manifest(content: bytes, content_type: str) -> ParsedManifest:

@@ -13,7 +13,7 @@ from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import Member, Project
+from twinhull.metadata.accounts import NUL, Member, Project
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, member_key
@@ -45,17 +45,18 @@ class NewProject:
 def require_project_name(name: str) -> None:
     """Raise Invalid, in Harbor's words, unless that can be a project's name."""
     if not 1 <= len(name) <= NAME_LENGTH_MAX:
-        shown = name[:NAME_LENGTH_MAX]
+        shown = name[: 2 * NAME_LENGTH_MAX]
         raise Invalid(f"Project name {shown} is illegal in length. (greater than 255 or less than 1)")
     if not _NAME.fullmatch(name):
         raise Invalid("project name is not in lower case or contains illegal characters")
 
 
 def metadata_fields(metadata: Mapping[str, str]) -> dict[str, Value]:
-    """Return the known items as fields of a project's record; raises Invalid for one that is far too long."""
+    """Return the known items as fields of a project's record; raises Invalid for one that can't be kept."""
     for key in METADATA_KEYS:
-        if len(metadata.get(key, "")) > METADATA_VALUE_LENGTH_MAX:
-            raise Invalid(f"metadata {key} is too long")
+        value = metadata.get(key, "")
+        if len(value) > METADATA_VALUE_LENGTH_MAX or NUL in value:
+            raise Invalid(f"metadata {key} is too long or no text")
     return {_METADATA_FIELD + key: metadata[key] for key in METADATA_KEYS if key in metadata}
 
 

@@ -14,7 +14,7 @@ from twinhull.auth.passwords import PasswordChecker, RandomBytes, hash_secret, n
 from twinhull.catalog.accounts import Written, changed_only, written
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, ProjectUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import Robot
+from twinhull.metadata.accounts import NUL, Robot
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import ROBOT
@@ -25,6 +25,7 @@ PROJECT: Final = "project"
 ANY_PROJECT: Final = "*"
 NEVER: Final = -1
 NAME_LENGTH_MAX: Final = 255
+DESCRIPTION_LENGTH_MAX: Final = 1024
 PERMISSIONS_MAX: Final = 1000
 DURATION_DAYS_MAX: Final = 36_500
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -58,12 +59,18 @@ class MadeRobot(NamedTuple):
     seq: int
 
 
-def require_robot(level: str, duration_days: int, permissions: Sequence[Mapping[str, Any]]) -> None:
+def require_robot(level: str, duration_days: int, description: str, permissions: Sequence[Mapping[str, Any]]) -> None:
     """Raise Invalid or Denied, in Harbor's words, unless a robot may be so."""
+    if len(description) > DESCRIPTION_LENGTH_MAX or NUL in description:
+        raise Invalid("bad request error description input")
     if level not in (SYSTEM, PROJECT):
         raise Invalid(f"bad request error level input: {level[:64]}")
     if not NEVER <= duration_days <= DURATION_DAYS_MAX:
         raise Invalid("bad request error duration input")
+    _require_permissions(level, permissions)
+
+
+def _require_permissions(level: str, permissions: Sequence[Mapping[str, Any]]) -> None:
     if not 1 <= len(permissions) <= PERMISSIONS_MAX:
         raise Invalid("bad request empty permission" if not permissions else f"more than {PERMISSIONS_MAX} permissions")
     for permission in permissions:
@@ -93,7 +100,7 @@ class Robots:
         """Make a robot; raises Invalid, Denied, ProjectUnknown, or Conflict for a name that is taken."""
         if not 1 <= len(new.name) <= NAME_LENGTH_MAX or not _NAME.fullmatch(new.name):
             raise Invalid("robot name is not in lower case or contains illegal characters")
-        require_robot(new.level, new.duration_days, new.permissions)
+        require_robot(new.level, new.duration_days, new.description, new.permissions)
         project = str(new.permissions[0].get("namespace", "")) if new.level == PROJECT else ""
         secret = new_secret(self._random_bytes)
         hashed = hash_secret(secret, self._random_bytes)

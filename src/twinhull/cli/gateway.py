@@ -16,14 +16,13 @@ from twinhull.gateway.render import render
 from twinhull.gateway.settings import GatewaySettings, gateway_settings, read_gateway_toml
 from twinhull.gateway.supervise import Gateway
 from twinhull.kit.clock import SystemClock
-from twinhull.kit.errors import SettingsInvalid
 from twinhull.observe.log import configure_logging
 
 # What `--print` names when no --run-dir is given.
 _RUN_DIR_PRINTED: Final = Path("/run/twinhull-gateway")
 
 
-def gateway(
+def gateway(  # noqa: PLR0917 - the options of a command
     config: Annotated[Path | None, typer.Option(help="TOML file with the gateway's settings; options given here win.")] = None,
     backend: Annotated[
         list[str] | None, typer.Option(help="A node, as http://HOST:PORT; once per node.", metavar="URL")
@@ -53,10 +52,8 @@ def gateway(
         "trusted_proxies": trusted_proxy,
         "access_log": access_log if access_log in {None, "off", "stderr"} else str(Path(str(access_log)).absolute()),
     }
-    try:
-        settings = gateway_settings((read_gateway_toml(config) if config else {}) | {k: v for k, v in given.items() if v})
-    except SettingsInvalid as error:
-        raise typer.BadParameter(str(error)) from error
+    from_file = read_gateway_toml(config) if config else {}
+    settings = gateway_settings(from_file | {name: value for name, value in given.items() if value})
     if print_:
         typer.echo(render(settings, run_dir=run_dir.absolute() if run_dir else _RUN_DIR_PRINTED), nl=False)
         return

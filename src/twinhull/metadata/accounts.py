@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, false, func, literal, or_, select
 
 from twinhull.metadata.schema import id_aliases, members, nodes, projects, records, repositories, robots, settings, users
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
@@ -93,10 +93,18 @@ class Slice:
 
 EVERYTHING: Final = Slice()
 
+# PostgreSQL takes no text with this sign in it, so nothing is ever called so, and asking must not fail.
+NUL: Final = "\x00"
 
-def like(column: ColumnElement[str], part: str) -> ColumnElement[bool]:
+
+def _like(column: ColumnElement[str], part: str) -> ColumnElement[bool]:
     """Return the condition that a column contains the text, whatever signs are in it."""
-    return column.contains(part, autoescape=True)
+    return column.contains(part, autoescape=True) if NUL not in part else false()
+
+
+def _is(column: ColumnElement[str], value: str) -> ColumnElement[bool]:
+    """Return the condition that a column is the text, which may come from anywhere."""
+    return column == value if NUL not in value else false()
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:
@@ -119,7 +127,7 @@ def _user(row: RowMapping) -> User:
 
 def find_user(connection: Connection, name: str) -> User | None:
     """Return the user of that name."""
-    row = connection.execute(select(users).where(users.c.name == name)).mappings().first()
+    row = connection.execute(select(users).where(_is(users.c.name, name))).mappings().first()
     return _user(row) if row is not None else None
 
 
@@ -134,7 +142,7 @@ def find_user_by_id(connection: Connection, number: int) -> User | None:
 
 def find_user_by_email(connection: Connection, email: str) -> User | None:
     """Return a user with that address."""
-    row = connection.execute(select(users).where(users.c.email == email).order_by(users.c.id)).mappings().first()
+    row = connection.execute(select(users).where(_is(users.c.email, email)).order_by(users.c.id)).mappings().first()
     return _user(row) if row is not None else None
 
 
@@ -144,9 +152,9 @@ def list_users(
     """Return that part of the users, by name, and how many there are in all."""
     query = select(users).order_by(users.c.name)
     if name_part:
-        query = query.where(like(users.c.name, name_part))
+        query = query.where(_like(users.c.name, name_part))
     if email_part:
-        query = query.where(like(users.c.email, email_part))
+        query = query.where(_like(users.c.email, email_part))
     if without:
         query = query.where(users.c.name != without)
     return [_user(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
@@ -169,7 +177,7 @@ def _project(row: RowMapping) -> Project:
 
 def find_project(connection: Connection, name: str) -> Project | None:
     """Return the project of that name."""
-    row = connection.execute(select(projects).where(projects.c.name == name)).mappings().first()
+    row = connection.execute(select(projects).where(_is(projects.c.name, name))).mappings().first()
     return _project(row) if row is not None else None
 
 
@@ -215,9 +223,9 @@ def list_projects(connection: Connection, wanted: ProjectFilter, *, part: Slice 
     """Return that part of the wanted projects, by name, and how many there are in all."""
     query = select(projects).order_by(projects.c.name)
     if wanted.name_part:
-        query = query.where(like(projects.c.name, wanted.name_part))
+        query = query.where(_like(projects.c.name, wanted.name_part))
     if wanted.owner:
-        query = query.where(projects.c.owner == wanted.owner)
+        query = query.where(_is(projects.c.owner, wanted.owner))
     if wanted.public is not None:
         query = query.where(projects.c.public.is_(wanted.public))
     if wanted.visible_only:
@@ -274,7 +282,7 @@ def list_members(
     """Return that part of a project's members, by name, and how many there are in all."""
     query = _living_members().where(members.c.project == project).order_by(members.c.entity, members.c.entity_type)
     if name_part:
-        query = query.where(like(members.c.entity, name_part))
+        query = query.where(_like(members.c.entity, name_part))
     return [_member(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
 
 
@@ -320,7 +328,7 @@ def _robot(row: RowMapping) -> Robot:
 
 def find_robot(connection: Connection, name: str) -> Robot | None:
     """Return the robot of that name (without prefix)."""
-    row = connection.execute(_living_robots().where(robots.c.name == name)).mappings().first()
+    row = connection.execute(_living_robots().where(_is(robots.c.name, name))).mappings().first()
     return _robot(row) if row is not None else None
 
 
@@ -341,9 +349,9 @@ def list_robots(
     # People filter by the robot's own name: what stands behind the project.
     own_name = func.substr(robots.c.name, len(project) + 2 if project else 1, type_=String)
     if name_part:
-        query = query.where(like(own_name, name_part))
+        query = query.where(_like(own_name, name_part))
     if name:
-        query = query.where(own_name == name)
+        query = query.where(_is(own_name, name))
     return [_robot(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
 
 

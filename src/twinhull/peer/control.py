@@ -82,7 +82,7 @@ class Control:
         own["lag_bytes"] = self._engine.missing_bytes()
         return {
             "node": own,
-            "members": [own, *(self._member(node, puller) for node, puller in self._engine.peers())],
+            "members": [own, *(self._member(neighbour.node, neighbour.puller) for neighbour in self._engine.neighbours.all())],
             "log_position": position,
             "durability": self._durability,
             "conflicts": conflicts,
@@ -102,7 +102,7 @@ class Control:
 
     def _state(self, node: Node, puller: Puller) -> str:
         acknowledgements = self._engine.acknowledgements
-        if self._engine.is_paused(node.id):
+        if self._engine.neighbours.is_paused(node.id):
             return "paused"
         peer = acknowledgements.peer(node.id)
         if not peer.subscribed:
@@ -134,12 +134,10 @@ class Control:
     async def verify(self, _request: web.Request) -> web.Response:
         """Compare this node's state with each peer's."""
         found = []
-        for node, puller in self._engine.peers():
-            client = self._engine.client(node.id)
-            if client is None:
-                continue
+        for neighbour in self._engine.neighbours.all():
+            node, puller = neighbour.node, neighbour.puller
             try:
-                comparison = await compare(self._engine.store, client, self._engine.executor)
+                comparison = await compare(self._engine.store, neighbour.client, self._engine.executor)
             except TwinhullError as error:
                 found.append({"name": node.name, "equal": False, "differing": [], "error": str(error)})
                 continue
@@ -170,12 +168,12 @@ class Control:
         """Take another node out of the cluster, reachable or not."""
         node = self._named((await request.json()).get("node"))
         await in_thread(self._engine.executor, self._delete_node, node.id)
-        await self._engine.refresh_members()
+        await self._engine.neighbours.refresh()
         return web.json_response({"node": node.name})
 
     async def leave(self, _request: web.Request) -> web.Response:
         """Take this node out of the cluster: the others are told first, then nothing is exchanged any more."""
-        peers = [node for node, _ in self._engine.peers()]
+        peers = [neighbour.node for neighbour in self._engine.neighbours.all()]
         if not peers:
             raise Conflict("this node is a cluster of one", hint="there is nothing to leave")
         seq = await in_thread(self._engine.executor, self._delete_node, self._own.id)
@@ -183,7 +181,7 @@ class Control:
         if not heard:
             log.warning("no peer has heard that this node leaves", peers=[node.name for node in peers])
         await in_thread(self._engine.executor, self._become_alone, [node.id for node in peers])
-        await self._engine.refresh_members()
+        await self._engine.neighbours.refresh()
         return web.json_response({"told": len(heard)})
 
     def _delete_node(self, node: str) -> int:
@@ -215,17 +213,18 @@ class Control:
     async def resume(self, request: web.Request) -> web.Response:
         """Exchange again."""
         peer = (await request.json()).get("peer")
-        await self._engine.resume(self._named(peer).id if peer else None)
+        await self._engine.neighbours.resume(self._named(peer).id if peer else None)
         return web.json_response({"peers": self._names(peer)})
 
     def _names(self, peer: object) -> list[str]:
-        return [self._named(peer).name] if peer else [node.name for node, _ in self._engine.peers()]
+        return [self._named(peer).name] if peer else [neighbour.node.name for neighbour in self._engine.neighbours.all()]
 
     def _named(self, wanted: object) -> Node:
-        for node, _ in self._engine.peers():
+        nodes = [neighbour.node for neighbour in self._engine.neighbours.all()]
+        for node in nodes:
             if wanted in (node.id, node.name):
                 return node
-        names = ", ".join(node.name for node, _ in self._engine.peers()) or "none"
+        names = ", ".join(node.name for node in nodes) or "none"
         raise NotFound(f"there is no peer {str(wanted)[:64]!r}", hint=f"peers: {names}")
 
 

@@ -26,6 +26,7 @@ from twinhull.peer.relay import Relay
 from twinhull.records.change import Change
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
 from twinhull.records.merge import decode, values_of
+from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed
 from twinhull.replication.joining import Doorkeeper
@@ -90,9 +91,10 @@ class SocketSubscriber:
 class PeerRoutes:
     """The handlers."""
 
-    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, relay: Relay) -> None:
+    def __init__(self, engine: Engine, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay) -> None:
         """Take what answers."""
         self._engine = engine
+        self._calls = calls
         self._doorkeeper = doorkeeper
         self._relay = relay
 
@@ -135,7 +137,7 @@ class PeerRoutes:
         # The certificate outlives the membership: what counts is the node's record.
         if not await in_thread(self._engine.executor, check):
             raise Denied(f"node {node} is not a member of this cluster", hint="invite it again")
-        if self._engine.is_paused(node):
+        if self._engine.neighbours.is_paused(node):
             raise Unavailable(f"exchange with node {node} is paused here", hint="`twinhull cluster resume`")
         return node
 
@@ -152,7 +154,7 @@ class PeerRoutes:
         except msgspec.MsgspecError as error:
             raise Invalid("the join request cannot be read") from error
         answer = await in_thread(self._engine.executor, self._doorkeeper.admit, wish)
-        await self._engine.refresh_members()
+        await self._engine.neighbours.refresh()
         return web.Response(body=msgspec.msgpack.encode(answer))
 
     # -- the stream ------------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ class PeerRoutes:
     async def hold(self, request: web.Request) -> web.Response:
         """Answer once the named blobs are on this node's disk."""
         wish = msgspec.msgpack.decode(await request.read(), type=HoldRequest)
-        await self._engine.hold(wish.blobs)
+        await self._calls.hold(wish.blobs)
         return web.Response()
 
     # -- bytes -----------------------------------------------------------------------------------------------------

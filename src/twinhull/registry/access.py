@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from twinhull.kit.errors import LoginSlowedDown, TokenInvalid, Unauthenticated
+from twinhull.kit.errors import TokenInvalid, Unauthenticated
 from twinhull.registry.errors import Unauthorized
 from twinhull.web.asgi import Scope
 from twinhull.web.identity import Action, Caller, Identity
@@ -25,12 +25,10 @@ class Access:
         """Return the caller, who may do this; or raise Unauthorized, which tells what token would be good for it."""
         try:
             return await self._identity.identify(scope, action, repository)
-        except LoginSlowedDown:
-            raise
         except TokenInvalid as error:
-            raise InvalidToken(error.message, scopes=scopes_of(action, repository)) from error
+            raise InvalidToken(error.message, scopes=scopes_of(action, repository), detail=error.detail) from error
         except Unauthenticated as error:
-            raise Unauthorized(error.message, scopes=scopes_of(action, repository)) from error
+            raise Unauthorized(error.message, scopes=scopes_of(action, repository), detail=error.detail) from error
 
     async def may_mount(self, caller: Caller, repository: str, source: str) -> bool:
         """Tell whether a blob of the source may be mounted into the repository, to which the caller may push.

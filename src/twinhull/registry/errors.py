@@ -49,6 +49,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.StorageFull: "UNAVAILABLE",
     # -- accounts
     errors.ProjectUnknown: "NAME_UNKNOWN",
+    errors.ProjectNotEmpty: "DENIED",
     errors.UserUnknown: "DENIED",
     errors.TokenInvalid: "UNAUTHORIZED",
     errors.LoginSlowedDown: "TOOMANYREQUESTS",
@@ -64,9 +65,9 @@ CODES: Final[dict[type[TwinhullError], str]] = {
 class Unauthorized(errors.Unauthenticated):
     """The caller lacks rights, or has not said who they are; the answer tells where to get a token."""
 
-    def __init__(self, message: str, *, scopes: str = "") -> None:
+    def __init__(self, message: str, *, scopes: str = "", detail: object = None) -> None:
         """Say which scopes a token must have ("repository:library/app:pull,push"), several parted by spaces."""
-        super().__init__(message)
+        super().__init__(message, detail=detail)
         self.scopes = scopes
 
 

@@ -14,9 +14,9 @@ from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.records.change import Change
 from twinhull.replication.protocol import (
+    FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
-    FRAME_BYTES_MAX,
     FromSource,
     FromSubscriber,
     HoldRequest,

@@ -10,9 +10,9 @@ from typing import Final
 
 import structlog
 
-from twinhull.blobs.store import BlobStore, Upload, transfer_upload_id
+from twinhull.blobs.store import ALGORITHM_LABEL, BlobStore, Upload, transfer_upload_id
 from twinhull.kit.clock import Clock
-from twinhull.kit.digest import Digest
+from twinhull.kit.digest import Digest, algorithm_of
 from twinhull.kit.errors import (
     BlobUnknown,
     BlobUploadUnknown,
@@ -148,7 +148,7 @@ class Transfers:
                 del self._running[digest]
 
     async def _download(self, transfer: Transfer, digest: Digest) -> None:
-        upload = await in_thread(self._executor, self._open, transfer.upload_id)
+        upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
         failure: TwinhullError = BlobUnknown(f"no reachable node has blob {digest}")
         for attempt in range(_ATTEMPTS_MAX):
             for peer in self._sources():
@@ -162,18 +162,19 @@ class Transfers:
                     failure = error
                     log.warning("blob transfer broke", digest=digest, peer=peer.node, error=str(error))
                     # What does not hash to its digest is gone; the next peer starts from nothing.
-                    upload = await in_thread(self._executor, self._open, transfer.upload_id)
+                    await in_thread(self._executor, upload.checkpoint)
+                    upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
             if isinstance(failure, BlobUnknown):
                 break
             await asyncio.sleep(_BACKOFF_MIN_S * 2**attempt * (0.5 + self._jitter.random() / 2))
-        await in_thread(self._executor, upload.close)
+        await in_thread(self._executor, upload.checkpoint)
         raise failure
 
-    def _open(self, upload_id: str) -> Upload:
+    def _open(self, upload_id: str, digest: Digest) -> Upload:
         try:
             upload = self._blobs.open_upload(upload_id)
         except BlobUploadUnknown:
-            return self._blobs.start_upload(upload_id, {})
+            return self._blobs.start_upload(upload_id, {ALGORITHM_LABEL: algorithm_of(digest)})
         upload.catch_up()
         return upload
 

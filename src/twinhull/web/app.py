@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,13 +15,14 @@ from starlette.routing import Mount as StarletteMount
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import NotFound, TwinhullError
 from twinhull.web.asgi import Answer, ClientGone, Face, Receive, Scope, Send
-from twinhull.web.middleware import AnswerWatch, RequestIds
+from twinhull.web.middleware import Exchange, RequestIds, header_of
 
 _log: Final = structlog.get_logger()
 
 # A status that no client sees: it had left. As nginx counts it.
 CLIENT_GONE: Final = 499
-INTERNAL_ERROR: Final = 500
+# After an answer that came before the request's end, so long is the rest taken and thrown away.
+DRAIN_S: Final = 10.0
 
 RenderError = Callable[[Scope, TwinhullError], Answer]
 OnStart = Callable[[], Awaitable[None]]
@@ -110,37 +113,25 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         mounted = self._mounted_at(scope["path"])
         request_id = self._request_ids.id_of(scope)
-        watch = AnswerWatch(send, request_id)
+        exchange = Exchange(receive, send, request_id)
         started_s = self._clock.monotonic_s()
         self._observer.begun(mounted.name)
         status = 0
         try:
-            await mounted.face(scope, receive, watch.send)
+            await mounted.face(scope, exchange.receive, exchange.send)
         except ClientGone:
             status = CLIENT_GONE
-        except TwinhullError as error:
-            if watch.status:
-                self._log_cut(scope, request_id, error)
-                raise
-            await mounted.render_error(scope, error).send_to(watch.send)
         except Exception as error:
-            if watch.status:
-                self._log_cut(scope, request_id, error)
+            if exchange.status:
+                # What has gone out can't be taken back, and an answer that ends too early must not look whole: the
+                # failure goes through to the server, which cuts the connection.
+                _log.warning("answer broken off", **_described(scope, request_id), reason=repr(error))
                 raise
-            # Whatever this is, the client is told nothing of it.
-            path = str(scope["path"])[:400]
-            _log.exception("request failed unexpectedly", method=scope["method"], path=path, request_id=request_id.decode())
-            await mounted.render_error(scope, TwinhullError("internal server error")).send_to(watch.send)
+            await mounted.render_error(scope, _ours(error, scope, request_id)).send_to(exchange.send)
+            await _drain(scope, exchange)
         finally:
             duration_s = self._clock.monotonic_s() - started_s
-            self._observer.finished(mounted.name, scope, status or watch.status or CLIENT_GONE, duration_s, request_id)
-
-    @staticmethod
-    def _log_cut(scope: Scope, request_id: bytes, error: Exception) -> None:
-        # What has gone out can't be taken back: an answer that ends too early must not look whole, so the caller lets
-        # the failure through to the server, which cuts the connection.
-        path = str(scope["path"])[:400]
-        _log.warning("answer broken off", method=scope["method"], path=path, request_id=request_id.decode(), reason=repr(error))
+            self._observer.finished(mounted.name, scope, status or exchange.status or CLIENT_GONE, duration_s, request_id)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -154,3 +145,29 @@ class Application:
                     await action()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _described(scope: Scope, request_id: bytes) -> dict[str, str]:
+    return {"method": scope["method"], "path": str(scope["path"])[:400], "request_id": request_id.decode("ascii")}
+
+
+def _ours(error: Exception, scope: Scope, request_id: bytes) -> TwinhullError:
+    if isinstance(error, TwinhullError):
+        return error
+    # Whatever this is, the client is told nothing of it.
+    _log.error("request failed unexpectedly", **_described(scope, request_id), exc_info=error)
+    return TwinhullError("internal server error")
+
+
+async def _drain(scope: Scope, exchange: Exchange) -> None:
+    """Take the rest of a refused request's body and throw it away.
+
+    A connection that is closed with unread bytes on it is reset, and the client may lose the answer that says why.
+    """
+    has_body = header_of(scope, b"content-length") not in (b"", b"0") or header_of(scope, b"transfer-encoding")
+    if exchange.body_is_read or not has_body:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while not exchange.body_is_read:
+                await exchange.receive()

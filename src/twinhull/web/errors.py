@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.StorageFull: 507,
     # -- accounts
     errors.ProjectUnknown: 404,
+    errors.ProjectNotEmpty: 412,
     errors.UserUnknown: 404,
     errors.TokenInvalid: 401,
     errors.LoginSlowedDown: 429,

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from twinhull.kit.errors import SettingsInvalid
-from twinhull.web.asgi import Message, Scope, Send
+from twinhull.web.asgi import Message, Receive, Scope, Send
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -41,17 +41,26 @@ class RequestIds:
         return f"{self._prefix}-{self._count:x}".encode("ascii")
 
 
-class AnswerWatch:
-    """Stands between a face and the server: adds the request's id, and knows whether the answer has begun."""
+class Exchange:
+    """Stands between a face and the server: adds the request's id, and knows how far request and answer have got."""
 
-    __slots__ = ("_request_id", "_send", "status")
+    __slots__ = ("_receive", "_request_id", "_send", "body_is_read", "status")
 
-    def __init__(self, send: Send, request_id: bytes) -> None:
-        """Pass everything on to `send`."""
+    def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Pass everything on."""
+        self._receive = receive
         self._send = send
         self._request_id = request_id
+        self.body_is_read = False
         # 0 until the answer has begun.
         self.status = 0
+
+    async def receive(self) -> Message:
+        """Return the next message of the request."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self.body_is_read = True
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message on."""

@@ -1,0 +1,154 @@
+"""What HTTP workers ask of the agent: is my write safe, does a peer know this, bring me that blob."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from twinhull.kit.digest import Digest
+from twinhull.kit.errors import DurabilityUnreached, TwinhullError
+from twinhull.records.change import Change
+from twinhull.replication.engine import Engine
+from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result
+from twinhull.replication.neighbours import Neighbour
+from twinhull.replication.protocol import (
+    FOLLOWED_UPLOAD_BYTES_MIN,
+    INLINE_BLOB_BYTES_MAX,
+    InlineBlob,
+    UploadEnded,
+    UploadGrew,
+)
+from twinhull.replication.threads import in_thread
+
+log = structlog.get_logger(__name__)
+
+# A question to the peers on behalf of a waiting client takes no longer than this.
+_FIND_TIMEOUT_S: Final = 0.5
+_HOLD_TIMEOUT_S: Final = 600.0
+
+
+class WorkerCalls:
+    """Answers the workers of this node."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Take what knows the peers."""
+        self._engine = engine
+
+    async def on_call(self, call: Call) -> Result:
+        """Answer a worker."""
+        match call:
+            case Reach():
+                return await self._reach(call)
+            case Find():
+                return await self._find(call)
+            case Fetch():
+                return await self._fetch(Digest(call.digest), call.size)
+            case Beyond():
+                transfer = self._engine.transfers.running(Digest(call.digest))
+                if transfer is None:
+                    return -1
+                offset = await transfer.wait_beyond(call.offset)
+                return -1 if transfer.ended.done() else offset
+
+    def on_notice(self, notice: Notice) -> None:
+        """Take note of an upload's progress."""
+        match notice:
+            case Grown():
+                first = self._engine.tails.grew(notice.upload_id, notice.size)
+                if first and notice.size >= FOLLOWED_UPLOAD_BYTES_MIN:
+                    self._engine.offer(UploadGrew(upload_id=notice.upload_id))
+            case Ended():
+                self._engine.spawn(self._upload_ended(notice))
+
+    async def _upload_ended(self, notice: Ended) -> None:
+        engine = self._engine
+        digest = Digest(notice.digest) if notice.digest is not None else None
+        followed = engine.tails.ended(notice.upload_id)
+        if not engine.has_subscribers:
+            return
+        size = await in_thread(engine.executor, engine.blobs.stat, digest) if digest is not None else 0
+        if followed:
+            engine.offer(UploadEnded(upload_id=notice.upload_id, digest=digest, size=size or 0))
+        elif digest is not None and size is not None and size <= INLINE_BLOB_BYTES_MAX:
+            content = await in_thread(engine.executor, engine.blobs.read, digest, 0, size) if size else b""
+            engine.offer(InlineBlob(digest=digest, content=content))
+
+    # -- durability ------------------------------------------------------------------------------------------------
+
+    async def _reach(self, call: Reach) -> str:
+        engine = self._engine
+        engine.wrote(call.seq)
+        if call.level == "local" or not engine.neighbours.all():
+            return "local"
+        have = await engine.acknowledgements.wait(call.seq)
+        expected = {neighbour.node.id: neighbour.node.name for neighbour in engine.neighbours.active()}
+        if engine.settings.refuse_on_loss and not expected.keys() <= have:
+            names = ", ".join(sorted(name for node, name in expected.items() if node not in have))
+            raise DurabilityUnreached(f"written here, but not confirmed by {names}", hint="see `twinhull cluster status`")
+        if not have:
+            return "local"
+        if call.level == "full":
+            if await self._hold(call.blobs, have):
+                return "full"
+            if engine.settings.refuse_on_loss:
+                raise DurabilityUnreached("written here, but its blobs are not on enough peers yet")
+        return "metadata"
+
+    async def _hold(self, blobs: list[tuple[str, int]], nodes: set[str]) -> bool:
+        """Tell whether enough peers have all these blobs, once they say so."""
+        wanted = self._engine.settings.full_copies
+        clients = [neighbour.client for neighbour in self._engine.neighbours.active() if neighbour.node.id in nodes]
+        answers = [asyncio.ensure_future(client.hold(blobs, timeout_s=_HOLD_TIMEOUT_S)) for client in clients]
+        confirmed = 0
+        try:
+            for answer in asyncio.as_completed(answers):
+                try:
+                    await answer
+                except TwinhullError as error:
+                    log.warning("peer does not hold the blobs", error=str(error))
+                    continue
+                confirmed += 1
+                if confirmed >= wanted:
+                    return True
+        finally:
+            for answer in answers:
+                answer.cancel()
+        return False
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    async def _find(self, call: Find) -> bool:
+        asked = [neighbour for neighbour in self._engine.neighbours.active() if neighbour.puller.reachable]
+        answers = await asyncio.gather(*(self._find_at(neighbour, call) for neighbour in asked))
+        records = [record for answer in answers for record in answer]
+        return await in_thread(self._engine.executor, self._merge, records) if records else False
+
+    async def _find_at(self, neighbour: Neighbour, call: Find) -> list[Change]:
+        try:
+            return await neighbour.client.find(call.kind, call.key, timeout_s=_FIND_TIMEOUT_S)
+        except TwinhullError as error:
+            log.info("peer gave no answer", peer=neighbour.node.id, error=str(error))
+            neighbour.puller.gave_no_answer()
+            return []
+
+    def _merge(self, records: list[Change]) -> bool:
+        with self._engine.store.write() as transaction:
+            changed = [transaction.merge_record(record) for record in records]
+        return any(changed)
+
+    async def _fetch(self, digest: Digest, size: int) -> str:
+        engine = self._engine
+        if await in_thread(engine.executor, engine.blobs.stat, digest) is not None:
+            return ""
+        transfer = engine.transfers.start(digest, size)
+        await transfer.wait_beyond(0)
+        return "" if transfer.ended.done() else transfer.upload_id
+
+    async def hold(self, blobs: list[tuple[str, int]]) -> None:
+        """Return when all these blobs are on this node's disk: a peer's push waits for it."""
+        engine = self._engine
+        for digest, size in blobs:
+            if await in_thread(engine.executor, engine.blobs.stat, Digest(digest)) is None:
+                await asyncio.shield(engine.transfers.start(Digest(digest), size).ended)

@@ -1,0 +1,160 @@
+"""The other members: who they are, what is read from them, and which of them are left alone for now."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from twinhull.kit.clock import Clock
+from twinhull.metadata import members
+from twinhull.metadata.members import Node
+from twinhull.metadata.store import Store
+from twinhull.replication.acknowledgements import Acknowledgements
+from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.puller import Puller, Receiver
+from twinhull.replication.threads import in_thread
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """One other member, how to call it, and the task that reads its changes."""
+
+    node: Node
+    client: PeerClient
+    puller: Puller
+    task: asyncio.Task[None]
+
+
+class Neighbours:
+    """All other members. Used on the agent's event loop."""
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        store: Store,
+        acknowledgements: Acknowledgements,
+        session: aiohttp.ClientSession,
+        tls: ssl.SSLContext,
+        executor: Executor,
+        clock: Clock,
+        lease_s: float,
+        jitter: random.Random,
+    ) -> None:
+        """Take what a puller and a client are made of; `receiver` is set before the first use."""
+        self.receiver: Receiver
+        self._cluster = cluster
+        self._store = store
+        self._acknowledgements = acknowledgements
+        self._session = session
+        self._tls = tls
+        self._executor = executor
+        self._clock = clock
+        self._lease_s = lease_s
+        self._jitter = jitter
+        self._all: dict[str, Neighbour] = {}
+        self._paused: set[str] = set()
+
+    def all(self) -> list[Neighbour]:
+        """Return the other members."""
+        return list(self._all.values())
+
+    def active(self) -> list[Neighbour]:
+        """Return the other members with whom something is exchanged."""
+        return [neighbour for neighbour in self._all.values() if not self.is_paused(neighbour.node.id)]
+
+    def get(self, node: str) -> Neighbour | None:
+        """Return a member by its id."""
+        return self._all.get(node)
+
+    async def refresh(self) -> None:
+        """Dial who is a member now, and leave who is not."""
+
+        def read() -> list[Node]:
+            with self._store.read() as connection:
+                return members.nodes(connection)
+
+        known = await in_thread(self._executor, read)
+        wanted = {node.id: node for node in known if node.id != self._store.node}
+        for node_id, neighbour in list(self._all.items()):
+            if wanted.get(node_id) != neighbour.node:
+                neighbour.task.cancel()
+                del self._all[node_id]
+                if node_id not in wanted:
+                    self._acknowledgements.forget(node_id)
+                    log.info("peer removed", peer=node_id, name=neighbour.node.name)
+        for node_id, node in wanted.items():
+            if node_id not in self._all:
+                self._all[node_id] = self._dialled(node)
+        self.receiver.state_changed()
+
+    def _dialled(self, node: Node) -> Neighbour:
+        client = PeerClient(node.id, node.address, session=self._session, tls=self._tls)
+        puller = Puller(
+            node.id,
+            client.dial,
+            cluster=self._cluster,
+            store=self._store,
+            receiver=self.receiver,
+            executor=self._executor,
+            clock=self._clock,
+            lease_s=self._lease_s,
+            jitter=self._jitter,
+        )
+        self._acknowledgements.peer(node.id)
+        return Neighbour(node, client, puller, asyncio.get_running_loop().create_task(self._pull(puller)))
+
+    async def _pull(self, puller: Puller) -> None:
+        if not self.is_paused(puller.node):
+            await puller.run()
+
+    def sources(self) -> list[PeerClient]:
+        """Return the peers to ask for blobs, those that answer first."""
+        usable = self.active()
+        usable.sort(key=lambda neighbour: (not neighbour.puller.connected, not neighbour.puller.reachable))
+        return [neighbour.client for neighbour in usable]
+
+    def linked(self) -> list[str]:
+        """Return the nodes this node hears directly."""
+        return [neighbour.node.id for neighbour in self._all.values() if neighbour.puller.connected]
+
+    # -- pausing ---------------------------------------------------------------------------------------------------
+
+    def is_paused(self, node: str) -> bool:
+        """Tell whether nothing is exchanged with this peer."""
+        return "*" in self._paused or node in self._paused
+
+    def pause(self, node: str | None) -> None:
+        """Read nothing from this peer, or from any, until `resume`."""
+        self._paused.update([node] if node else ["*", *self._all])
+        for neighbour in self._all.values():
+            if self.is_paused(neighbour.node.id):
+                neighbour.task.cancel()
+                neighbour.puller.connected, neighbour.puller.sure_until_s = False, 0.0
+                self._acknowledgements.lost(neighbour.node.id)
+        self.receiver.state_changed()
+
+    async def resume(self, node: str | None) -> None:
+        """Read again from this peer, or from all."""
+        self._paused.difference_update([node] if node else list(self._paused))
+        for neighbour in self.all():
+            if not self.is_paused(neighbour.node.id) and neighbour.task.done():
+                del self._all[neighbour.node.id]
+        await self.refresh()
+        for neighbour in self._all.values():
+            neighbour.puller.retry_now()
+
+    async def close(self) -> None:
+        """Leave all peers."""
+        tasks = [neighbour.task for neighbour in self._all.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,400 @@
+"""The data plane on real metadata and real files: who may do what, what is remembered, and what a push leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.composed import HOST, Client, Node, Reply
+from twinhull.catalog.media import OCI_IMAGE, OCI_INDEX
+from twinhull.kit.digest import digest_of
+from twinhull.kit.errors import DurabilityUnreached
+from twinhull.metadata import content
+from twinhull.records.kinds import BLOB, MANIFEST, TAG, content_key, tag_key
+
+REPOSITORY = "team/app"
+SCOPE = f"repository:{REPOSITORY}:pull,push,delete"
+
+
+class Recorded:
+    """A durability that notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, object]] = []
+        self.fails = False
+
+    async def reached(self, seq: int, *, repository: str = "", digest: str | None = None, wanted: str = "") -> str:
+        self.asked.append({"seq": seq, "repository": repository, "digest": digest, "wanted": wanted})
+        if self.fails:
+            raise DurabilityUnreached
+        return wanted or "metadata"
+
+
+@pytest.fixture
+def durability() -> Recorded:
+    return Recorded()
+
+
+@pytest.fixture
+def node(tmp_path: Path, durability: Recorded) -> Iterator[Node]:
+    made = Node(tmp_path, durability=durability)
+    made.add_project("team")
+    made.add_project("open", public=True)
+    made.add_project("other")
+    made.add_user("alice", team=1, open=1)
+    made.add_user("guest", team=3)
+    made.add_user("nobody")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def alice(node: Node) -> AsyncIterator[Client]:
+    yield await node.client("alice", SCOPE, "repository:open/app:pull,push,delete")
+
+
+def manifest(config: bytes = b"{}", layers: tuple[bytes, ...] = (), **more: object) -> bytes:
+    def descriptor(blob: bytes, media_type: str) -> dict[str, Any]:
+        return {"mediaType": media_type, "digest": digest_of(blob), "size": len(blob)}
+
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_IMAGE,
+        "config": descriptor(config, "application/vnd.oci.image.config.v1+json"),
+        "layers": [descriptor(layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers],
+        **more,
+    }
+    return json.dumps(document).encode()
+
+
+def index(*children: bytes) -> bytes:
+    listed = [{"mediaType": OCI_IMAGE, "digest": digest_of(child), "size": len(child)} for child in children]
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+
+
+async def push_blob(client: Client, blob: bytes, repository: str = REPOSITORY) -> Reply:
+    reply = await client("POST", f"/v2/{repository}/blobs/uploads/?digest={digest_of(blob)}", blob)
+    assert reply.status == 201, reply
+    return reply
+
+
+async def push(client: Client, pushed: bytes, reference: str = "", repository: str = REPOSITORY, query: str = "") -> Reply:
+    media_type = json.loads(pushed)["mediaType"]
+    url = f"/v2/{repository}/manifests/{reference or digest_of(pushed)}{query}"
+    return await client("PUT", url, pushed, content_type=media_type)
+
+
+async def push_image(client: Client, pushed: bytes, reference: str = "v1") -> Reply:
+    await push_blob(client, b"{}")
+    reply = await push(client, pushed, reference)
+    assert reply.status == 201, reply
+    return reply
+
+
+class TestManifests:
+    async def test_exact_bytes_come_back_by_tag_and_by_digest(self, alice: Client) -> None:
+        odd = manifest().replace(b'{"schema', b'{\n   "schema') + b"\n "
+        await push_image(alice, odd, "v1")
+        for reference in ("v1", digest_of(odd)):
+            for _ in range(2):
+                reply = await alice("GET", f"/v2/{REPOSITORY}/manifests/{reference}")
+                assert reply.status == 200
+                assert reply.body == odd
+                assert reply["content-type"] == OCI_IMAGE
+                assert reply["docker-content-digest"] == digest_of(odd)
+                assert reply["etag"] == f'"{digest_of(odd)}"'
+            head = await alice("HEAD", f"/v2/{REPOSITORY}/manifests/{reference}")
+            assert (head.status, head.body, head["content-length"]) == (200, b"", str(len(odd)))
+
+    async def test_only_what_a_digest_names_may_be_kept_without_asking_again(self, alice: Client) -> None:
+        await push_image(alice, manifest())
+        assert "immutable" in (await alice("GET", f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}"))["cache-control"]
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1"))["cache-control"] == "no-cache"
+
+    async def test_a_moved_tag_is_seen_at_once_though_the_old_one_was_remembered(self, alice: Client) -> None:
+        first, second = manifest(annotations={"n": "1"}), manifest(annotations={"n": "2"})
+        await push_image(alice, first)
+        for _ in range(3):
+            assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")).body == first
+        await push(alice, second, "v1")
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")).body == second
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/{digest_of(first)}")).body == first
+
+    async def test_what_another_process_deletes_is_gone_at_once(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")).status == 200
+        with node.store.write() as transaction:
+            transaction.delete(TAG, tag_key(REPOSITORY, "v1"))
+        gone = await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")
+        assert (gone.status, gone.code) == (404, "MANIFEST_UNKNOWN")
+        digest = digest_of(manifest())
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 200
+        with node.store.write() as transaction:
+            transaction.delete(MANIFEST, content_key(REPOSITORY, digest))
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 404
+
+    async def test_a_push_is_one_change_set_with_all_that_is_known_of_it(self, node: Node, alice: Client) -> None:
+        await push_blob(alice, b"layer")
+        pushed = manifest(layers=(b"layer",), annotations={"org.example": "x"})
+        await push_image(alice, pushed)
+        with node.store.write() as transaction:
+            values = transaction.values(MANIFEST, content_key(REPOSITORY, digest_of(pushed)))
+            tag = transaction.values(TAG, tag_key(REPOSITORY, "v1"))
+        assert values is not None
+        assert values["blobs"] == [[digest_of(b"{}"), 2, True], [digest_of(b"layer"), 5, True]]
+        assert values["total_bytes"] == len(pushed) + 7
+        assert values["pushed_by"] == "alice"
+        assert tag is not None
+        target = tag["target"]
+        assert isinstance(target, dict)
+        assert (target["digest"], target["pushed_by"]) == (digest_of(pushed), "alice")
+
+    async def test_a_size_that_a_client_invents_is_not_believed(self, node: Node, alice: Client) -> None:
+        lying = manifest().replace(b'"size": 2', b'"size": 2000000')
+        await push_image(alice, lying)
+        head = await alice("HEAD", f"/v2/{REPOSITORY}/blobs/{digest_of(b'{}')}")
+        assert head["content-length"] == "2"
+        with node.store.write() as transaction:
+            transaction.delete(BLOB, content_key(REPOSITORY, digest_of(b"{}")))
+        head = await alice("HEAD", f"/v2/{REPOSITORY}/blobs/{digest_of(b'{}')}")
+        assert head["content-length"] == "2"
+
+    async def test_a_push_again_outlives_a_delete_that_had_not_seen_it(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        with node.store.write() as transaction:
+            before = transaction.get(MANIFEST, content_key(REPOSITORY, digest_of(manifest())))
+        await push(alice, manifest(), "v1")
+        with node.store.write() as transaction:
+            after = transaction.get(MANIFEST, content_key(REPOSITORY, digest_of(manifest())))
+        assert before is not None
+        assert after is not None
+        assert after.versions[0].write.dot != before.versions[0].write.dot
+
+    async def test_an_index_renews_what_it_lists(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        key = content_key(REPOSITORY, digest_of(manifest()))
+        with node.store.write() as transaction:
+            before = transaction.get(MANIFEST, key)
+        assert (await push(alice, index(manifest()), "multi")).status == 201
+        with node.store.write() as transaction:
+            after = transaction.get(MANIFEST, key)
+        assert before is not None
+        assert after is not None
+        assert after.versions[0].write.dot != before.versions[0].write.dot
+
+    async def test_missing_blobs_and_children_are_named_and_nothing_is_stored(self, node: Node, alice: Client) -> None:
+        reply = await push(alice, manifest(layers=(b"one", b"two")), "v1")
+        assert (reply.status, reply.code) == (400, "MANIFEST_BLOB_UNKNOWN")
+        named = [entry["digest"] for entry in reply.json()["errors"][0]["detail"]]
+        assert named == [digest_of(b"{}"), digest_of(b"one"), digest_of(b"two")]
+        reply = await push(alice, index(manifest()), "v1")
+        assert (reply.status, reply.code) == (400, "MANIFEST_BLOB_UNKNOWN")
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")).status == 404
+        with node.store.read() as connection:
+            assert not content.has_repository(connection, REPOSITORY)
+
+    async def test_an_unknown_project_takes_nothing(self, node: Node) -> None:
+        with node.store.write() as transaction:
+            before = transaction.seq
+        node.add_admin("stored-admin")
+        admin = await node.client("admin", "repository:nowhere/app:pull,push")
+        for reply in (
+            await admin("POST", "/v2/nowhere/app/blobs/uploads/"),
+            await admin("POST", f"/v2/nowhere/app/blobs/uploads/?digest={digest_of(b'x')}", b"x"),
+            await push(admin, index(), "v1", "nowhere/app"),
+        ):
+            assert reply.status in (401, 404), reply
+        assert before == 0
+        assert not list(node.blobs.uploads())
+
+
+class TestDeleting:
+    async def test_a_tag_goes_alone_and_a_manifest_with_its_tags(self, alice: Client) -> None:
+        await push_image(alice, manifest(), "v1")
+        await push(alice, manifest(), "v2")
+        assert (await alice("DELETE", f"/v2/{REPOSITORY}/manifests/v1")).status == 202
+        assert (await alice("GET", f"/v2/{REPOSITORY}/tags/list")).json()["tags"] == ["v2"]
+        assert (await alice("DELETE", f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}")).status == 202
+        assert (await alice("GET", f"/v2/{REPOSITORY}/tags/list")).json()["tags"] == []
+        again = await alice("DELETE", f"/v2/{REPOSITORY}/manifests/v2")
+        assert (again.status, again.code) == (404, "MANIFEST_UNKNOWN")
+
+    async def test_what_an_index_lists_stays_until_the_index_goes(self, alice: Client) -> None:
+        await push_image(alice, manifest())
+        await push(alice, index(manifest()), "multi")
+        refused = await alice("DELETE", f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}")
+        assert refused.status == 405
+        assert (await alice("DELETE", f"/v2/{REPOSITORY}/manifests/{digest_of(index(manifest()))}")).status == 202
+        assert (await alice("DELETE", f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}")).status == 202
+
+    async def test_a_blob_that_a_manifest_names_stays(self, alice: Client) -> None:
+        await push_image(alice, manifest())
+        url = f"/v2/{REPOSITORY}/blobs/{digest_of(b'{}')}"
+        refused = await alice("DELETE", url)
+        assert (refused.status, refused.code) == (405, "UNSUPPORTED")
+        assert (await alice("GET", url)).body == b"{}"
+        await alice("DELETE", f"/v2/{REPOSITORY}/manifests/{digest_of(manifest())}")
+        assert (await alice("DELETE", url)).status == 202
+        assert (await alice("HEAD", url)).status == 404
+
+
+class TestListing:
+    async def test_tags_come_in_pages_in_the_order_of_their_bytes(self, alice: Client) -> None:
+        await push_image(alice, manifest(), "b")
+        for tag in ("a", "Z", "_", "a.1", "0"):
+            await push(alice, manifest(), tag)
+        page = await alice("GET", f"/v2/{REPOSITORY}/tags/list?n=4")
+        assert page.json()["tags"] == ["0", "Z", "_", "a"]
+        assert page["link"] == f'</v2/{REPOSITORY}/tags/list?n=4&last=a>; rel="next"'
+        rest = await alice("GET", f"/v2/{REPOSITORY}/tags/list?n=4&last=a")
+        assert rest.json() == {"name": REPOSITORY, "tags": ["a.1", "b"]}
+        assert rest.get("link") is None
+        none = await alice("GET", f"/v2/{REPOSITORY}/tags/list?n=0")
+        assert (none.status, none.json()["tags"], none.get("link")) == (200, [], None)
+
+    @pytest.mark.parametrize("n", ["-1", "x", "1.5", "٣", "9" * 30])
+    async def test_a_page_size_that_is_no_number_is_refused(self, alice: Client, n: str) -> None:
+        assert (await alice("GET", f"/v2/{REPOSITORY}/tags/list?n={n}")).status == 400
+
+    async def test_the_catalog_shows_what_the_caller_may_see(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        await push_blob(alice, b"{}", "open/app")
+        await push(alice, manifest(), "v1", "open/app")
+        node.add_admin("stored-admin")
+        for user, seen in (
+            ("alice", ["open/app", REPOSITORY]),
+            ("nobody", ["open/app"]),
+            ("admin", ["open/app", REPOSITORY]),
+        ):
+            client = await node.client(user, "registry:catalog:*")
+            assert (await client("GET", "/v2/_catalog")).json() == {"repositories": seen}
+        page = await (await node.client("admin", "registry:catalog:*"))("GET", "/v2/_catalog?n=1")
+        assert page.json() == {"repositories": ["open/app"]}
+        assert page["link"] == '</v2/_catalog?n=1&last=open%2Fapp>; rel="next"'
+        assert (await Client(node)("GET", "/v2/_catalog")).status == 401
+
+    async def test_referrers_come_filtered_and_in_pages(self, alice: Client) -> None:
+        await push_image(alice, manifest())
+        subject = {"mediaType": OCI_IMAGE, "digest": digest_of(manifest()), "size": len(manifest())}
+        pushed = []
+        for number in range(5):
+            kind = "application/vnd.example.sbom" if number % 2 else "application/vnd.example.sig"
+            referrer = manifest(subject=subject, artifactType=kind, annotations={"n": str(number)})
+            reply = await push(alice, referrer)
+            assert reply["oci-subject"] == digest_of(manifest())
+            pushed.append((digest_of(referrer), kind))
+        url = f"/v2/{REPOSITORY}/referrers/{digest_of(manifest())}"
+        whole = await alice("GET", url)
+        assert whole["content-type"] == OCI_INDEX
+        assert [entry["digest"] for entry in whole.json()["manifests"]] == sorted(digest for digest, _ in pushed)
+        found = []
+        while url:
+            page = await alice("GET", url + ("" if "?" in url else "?n=2&artifactType=application/vnd.example.sig"))
+            assert page["oci-filters-applied"] == "artifactType"
+            found += [entry["digest"] for entry in page.json()["manifests"]]
+            url = (page.get("link") or "").partition(">")[0][1:]
+        assert found == sorted(digest for digest, kind in pushed if kind.endswith("sig"))
+
+
+class TestRights:
+    async def test_without_credentials_the_answer_says_where_to_get_a_token(self, node: Node) -> None:
+        reply = await Client(node)("GET", f"/v2/{REPOSITORY}/manifests/v1")
+        assert (reply.status, reply.code) == (401, "UNAUTHORIZED")
+        realm = f'Bearer realm="http://{HOST}/service/token",service="harbor-registry"'
+        assert reply["www-authenticate"] == f'{realm},scope="repository:{REPOSITORY}:pull"'
+        pushing = await Client(node)("PUT", f"/v2/{REPOSITORY}/manifests/v1", b"{}")
+        assert pushing["www-authenticate"] == f'{realm},scope="repository:{REPOSITORY}:pull,push"'
+        assert (await Client(node)("GET", "/v2/"))["www-authenticate"] == realm
+
+    @pytest.mark.parametrize("host", ['evil"', "a b", "x,y", "evil.example/path"])
+    async def test_a_host_that_is_none_does_not_get_into_the_challenge(self, node: Node, host: str) -> None:
+        reply = await Client(node)("GET", "/v2/", host=host)
+        assert "127.0.0.1:80/service/token" in reply["www-authenticate"]
+
+    async def test_a_guest_pulls_and_does_not_push(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        guest = await node.client("guest", SCOPE)
+        assert (await guest("GET", f"/v2/{REPOSITORY}/manifests/v1")).status == 200
+        for method, path in (
+            ("PUT", "manifests/v1"),
+            ("DELETE", "manifests/v1"),
+            ("POST", "blobs/uploads/"),
+            ("DELETE", f"blobs/{digest_of(b'{}')}"),
+        ):
+            assert (await guest(method, f"/v2/{REPOSITORY}/{path}")).status == 401
+
+    async def test_a_token_for_one_repository_opens_no_other(self, node: Node, alice: Client) -> None:
+        await push_image(alice, manifest())
+        elsewhere = await node.client("alice", "repository:team/elsewhere:pull,push,delete")
+        assert (await elsewhere("GET", f"/v2/{REPOSITORY}/manifests/v1")).status == 401
+
+    async def test_a_blob_of_another_repository_is_unknown_here(self, node: Node, alice: Client) -> None:
+        await push_blob(alice, b"secret")
+        second = await node.client("alice", "repository:team/second:pull,push")
+        for method in ("HEAD", "GET"):
+            assert (await second(method, f"/v2/team/second/blobs/{digest_of(b'secret')}")).status == 404
+        naming = await push(second, manifest(b"secret"), "v1", "team/second")
+        assert naming.code == "MANIFEST_BLOB_UNKNOWN"
+
+
+class TestDurability:
+    async def test_each_write_says_what_was_reached(self, alice: Client, durability: Recorded) -> None:
+        assert (await push_blob(alice, b"{}"))["twinhull-durability"] == "metadata"
+        assert (await push(alice, manifest(), "v1"))["twinhull-durability"] == "metadata"
+        assert durability.asked[-1]["digest"] == digest_of(manifest())
+        reply = await alice("DELETE", f"/v2/{REPOSITORY}/manifests/v1", twinhull_durability="full")
+        assert reply["twinhull-durability"] == "full"
+        seqs = [asked["seq"] for asked in durability.asked]
+        assert seqs == sorted(seqs)
+        assert len(set(seqs)) == 3
+
+    async def test_a_level_that_is_missed_is_an_error_though_the_write_is_done(
+        self, alice: Client, durability: Recorded
+    ) -> None:
+        await push_blob(alice, b"{}")
+        durability.fails = True
+        reply = await push(alice, manifest(), "v1")
+        assert (reply.status, reply.code) == (503, "UNAVAILABLE")
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1")).status == 200
+
+
+class TestPaths:
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/v2/Team/app/manifests/v1", 400),
+            ("/v2/team/../app/manifests/v1", 400),
+            ("/v2/team//app/manifests/v1", 400),
+            ("/v2/app/manifests/v1", 400),
+            ("/v2/" + "a/" * 200 + "app/manifests/v1", 400),
+            ("/v2/team/app", 404),
+            ("/v2/team/app/manifests/", 404),
+            ("/v2/team/app/other/v1", 404),
+            ("/v2x", 404),
+        ],
+    )
+    async def test_what_is_no_path_of_the_api(self, alice: Client, path: str, status: int) -> None:
+        reply = await alice("GET", path)
+        assert reply.status == status
+        assert reply.code in ("NAME_INVALID", "NAME_UNKNOWN")
+
+    async def test_words_of_the_api_may_be_in_names(self, node: Node) -> None:
+        name = "team/manifests/blobs/uploads/tags/list"
+        client = await node.client("alice", f"repository:{name}:pull,push")
+        await push_blob(client, b"{}", name)
+        assert (await push(client, manifest(), "latest", name)).status == 201
+        assert (await client("GET", f"/v2/{name}/manifests/latest")).status == 200
+        assert (await client("GET", f"/v2/{name}/tags/list")).json()["name"] == name
+
+    async def test_a_wrong_method_names_the_right_ones(self, alice: Client) -> None:
+        reply = await alice("POST", f"/v2/{REPOSITORY}/manifests/v1")
+        assert (reply.status, reply["allow"]) == (405, "GET, HEAD, PUT, DELETE")
+
+    async def test_every_answer_has_a_request_id_and_keeps_the_clients(self, alice: Client) -> None:
+        assert (await alice("GET", f"/v2/{REPOSITORY}/manifests/v1"))["x-request-id"]
+        assert (await alice("GET", "/v2/x", x_request_id="mine-1"))["x-request-id"] == "mine-1"
+        assert (await alice("GET", "/v2/x", x_request_id='"bad id"'))["x-request-id"] != '"bad id"'
