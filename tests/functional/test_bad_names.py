@@ -13,7 +13,17 @@ from tests.support.topology import Registry
 
 # The nodes run the same code, but the entrance reads requests in a way of its own.
 TOPOLOGIES: Final = ("one", "entrance")
-NAME_CODES: Final = {"NAME_INVALID", "NAME_UNKNOWN", "UNSUPPORTED", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"}
+NAME_CODES: Final = {
+    "TAG_INVALID",
+    "MANIFEST_INVALID",
+    "DIGEST_INVALID",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "UNSUPPORTED",
+    "MANIFEST_UNKNOWN",
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_UNKNOWN",
+}
 
 
 def check_refused_name(answer: Answer, *, statuses: tuple[int, ...] = (400, 404, 405)) -> None:
@@ -85,8 +95,8 @@ BAD_TAGS: Final = (
 def test_invalid_tag_is_refused(repository: Repository, tag: str) -> None:
     made = artifact()
     made.push(repository)
-    answer = repository.put_manifest(tag, made.content, made.media_type).expect(400, 404)
-    assert set(answer.codes) & {"TAG_INVALID", "MANIFEST_INVALID", "DIGEST_INVALID", *NAME_CODES}, answer
+    answer = repository.put_manifest(tag, made.content, made.media_type)
+    check_refused_name(answer, statuses=(400, 404))
     assert answer.header("X-Evil") is None, answer
     repository.get(f"manifests/{tag}").expect(400, 404)
     repository.delete(f"manifests/{tag}").expect(400, 404)

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from tests.support.clients import require_client
 from tests.support.gateway import LIMIT_S, NGINXES, Entrance, Node, entrance, header, nodes, parse_answer, raw_exchange
 from twinhull.gateway.certificate import self_signed
 from twinhull.kit.clock import SystemClock
@@ -202,13 +203,37 @@ async def test_tls_entrance_says_https_and_refuses_old_protocols(
         await client.get(front.tls_url + "/v2/", ssl=old)
 
 
-async def test_http2_is_offered_on_the_tls_entrance(front: Entrance, tmp_path: Path) -> None:
-    context = trusting(tmp_path / "gateway.crt")
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    _, writer = await asyncio.open_connection("127.0.0.1", front.tls_port, ssl=context, server_hostname="localhost")
-    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
-    writer.close()
-    await writer.wait_closed()
+@pytest.mark.parametrize("http2", [False, True])
+async def test_http2_is_spoken_only_when_asked_for(nginx: Path, tmp_path: Path, pair: list[Node], http2: bool) -> None:
+    certificate, key = self_signed([], tmp_path, SystemClock())
+    body = tmp_path / "body"
+    body.write_bytes(bytes(3 * MEGABYTE))
+    settings = {"certificate": str(certificate), "key": str(key), "http2": http2}
+    async with entrance(nginx, tmp_path / "run", pair, **settings) as front:
+        told = [
+            await curl("--http2", "--cacert", certificate, "--write-out", "\n%{http_version}", *more)
+            for more in ([front.tls_url + "/v2/a%2Fb"], ["--upload-file", body, front.tls_url + "/upload"])
+        ]
+    assert {line.splitlines()[-1] for line in told} == {"2" if http2 else "1.1"}
+    assert json.loads(told[0].splitlines()[0])["path"] == "/v2/a%2Fb"
+    assert header(json.loads(told[0].splitlines()[0]), "Host") == [f"localhost:{front.tls_port}"]
+    assert json.loads(told[1].splitlines()[0])["size"] == 3 * MEGABYTE
+
+
+async def curl(*arguments: str | Path) -> str:
+    """Return what curl prints."""
+    process = await asyncio.create_subprocess_exec(
+        require_client("curl"),
+        "--silent",
+        "--show-error",
+        "--max-time",
+        str(LIMIT_S),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return said.decode()
 
 
 async def test_plain_entrance_redirects_when_asked_to(nginx: Path, tmp_path: Path, pair: list[Node]) -> None:

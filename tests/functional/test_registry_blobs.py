@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import email
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.message import Message
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.composed import Client, Node, Reply
 from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.blobs.store import Chunk
+from twinhull.blobs.upload import FilesystemUpload
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import StorageFull, Unavailable
 from twinhull.registry.blobs import PIECE_BYTES
@@ -21,10 +24,28 @@ UPLOADS = f"/v2/{REPOSITORY}/blobs/uploads/"
 SCOPE = f"repository:{REPOSITORY}:pull,push,delete"
 
 
+class FullUpload:
+    """An upload that finds no room."""
+
+    def __init__(self, upload: FilesystemUpload) -> None:
+        self._upload = upload
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._upload, name)
+
+    def append(self, chunks: Sequence[Chunk]) -> None:
+        raise StorageFull
+
+
 class FailingBlobs(FilesystemBlobs):
-    """A store whose disk can fail on reading."""
+    """A store whose disk can fail on reading, and be full."""
 
     fails_from: int | None = None
+    is_full = False
+
+    def open_upload(self, upload_id: str) -> FilesystemUpload:
+        upload = super().open_upload(upload_id)
+        return cast("FilesystemUpload", FullUpload(upload)) if self.is_full else upload
 
     def read(self, digest: Digest, start: int, length: int) -> bytes:
         if self.fails_from is not None and start >= self.fails_from:
@@ -241,14 +262,11 @@ class TestUpload:
             assert (await alice("DELETE", path)).status == 404, path
         assert (await alice("GET", upload)).status == 204
 
-    async def test_a_full_disk_is_said_and_the_upload_lives(
-        self, alice: Client, blobs: FailingBlobs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_full_disk_is_said_and_the_upload_lives(self, alice: Client, blobs: FailingBlobs) -> None:
         upload = await begin(alice)
-        with monkeypatch.context() as full:
-            full.setattr("twinhull.blobs.upload.FilesystemUpload.append", _raise_full)
-            reply = await alice("PATCH", upload, b"bytes")
-        assert reply.status == 507
+        blobs.is_full = True
+        assert (await alice("PATCH", upload, b"bytes")).status == 507
+        blobs.is_full = False
         assert (await alice("PATCH", upload, b"bytes"))["range"] == "0-4"
 
 
@@ -290,7 +308,3 @@ class TestMount:
 
     async def test_what_is_no_digest_is_refused(self, alice: Client) -> None:
         assert (await alice("POST", f"{UPLOADS}?mount=sha256:xyz&from=team/second")).code == "DIGEST_INVALID"
-
-
-def _raise_full(*_: object) -> None:
-    raise StorageFull

@@ -61,6 +61,7 @@ class Node:
         root: Path,
         *,
         name: str = "node1",
+        slot: int = 0,
         peers: Peers | None = None,
         durability: Durability | None = None,
         relay: Relay = relay_to_nobody,
@@ -72,7 +73,7 @@ class Node:
         database = SqliteDatabase(root / "metadata.db", run_dir=root / "run")
         with database.write() as connection:
             metadata.create_all(connection)
-        self.store = Store(database, node=name, slot=0, clock=clock)
+        self.store = Store(database, node=name, slot=slot, clock=clock)
         self.store.refresh_position()
         self.executor = ThreadPoolExecutor(8)
         self.blobs = blobs or FilesystemBlobs(root)
@@ -114,7 +115,7 @@ class Node:
         mounted = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=registry, render_error=errors.render)
         self.app = Application(faces=[mounted], fallback=mounted, request_ids=RequestIds(name), clock=clock)
         with self.store.write() as transaction:
-            transaction.create(NODE, name, {"name": name, "slot": 0, "token_keys": [key.public()]})
+            transaction.create(NODE, name, {"name": name, "slot": slot, "token_keys": [key.public()]})
 
     def add_project(self, name: str, *, public: bool = False) -> None:
         """Make a project."""

@@ -55,6 +55,7 @@ def test_unknown_user_costs_the_same_hash_as_a_wrong_password() -> None:
     assert not verify("Passw0rd1", None)
 
 
+@pytest.mark.parametrize("stored", ["", "garbage", "$argon2id$v=19$broken"])
 def test_password_is_wrong_when_what_is_stored_cannot_be_read(stored: str) -> None:
     assert not verify("Passw0rd1", stored)
 

@@ -143,6 +143,8 @@ class Gateway:
                 await checks.look_once()
                 await self._install(process)
                 watchers = [asyncio.create_task(checks.watch(each, self._changed.set)) for each in self._settings.backends]
+                for watcher in watchers:
+                    watcher.add_done_callback(lambda _: self._changed.set())
                 try:
                     await process.start()
                     log.info(
@@ -159,30 +161,35 @@ class Gateway:
     async def _keep_running(self, process: NginxProcess, watchers: list[asyncio.Task[None]]) -> None:
         started_s = self._clock.monotonic_s()
         back_off_s = _BACK_OFF_FIRST_S
-        exited = asyncio.create_task(process.wait_exit())
+        exited = self._watch_exit(process)
         try:
             while True:
-                changed = asyncio.create_task(self._changed.wait())
                 # The time limit is for files: nobody tells when a certificate has been renewed.
-                limit_s = self._settings.check_interval_s
-                done, _ = await asyncio.wait({exited, changed, *watchers}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-                for watcher in done.intersection(watchers):
-                    watcher.result()
-                if exited in done:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.check_interval_s):
+                        await self._changed.wait()
+                self._changed.clear()
+                for watcher in watchers:
+                    if watcher.done():
+                        watcher.result()
+                if exited.done():
                     ran_s = self._clock.monotonic_s() - started_s
                     back_off_s = _BACK_OFF_FIRST_S if ran_s > _STABLE_AFTER_S else min(back_off_s * 2, _BACK_OFF_MAX_S)
                     log.error("nginx died", status=exited.result(), last_words=process.last_words(), again_in_s=back_off_s)
                     await asyncio.sleep(back_off_s)
                     await self._restart(process)
                     started_s = self._clock.monotonic_s()
-                    exited = asyncio.create_task(process.wait_exit())
+                    exited = self._watch_exit(process)
                 else:
-                    self._changed.clear()
                     await self._follow(process)
                 await self._tell()
         finally:
             exited.cancel()
+
+    def _watch_exit(self, process: NginxProcess) -> asyncio.Task[int]:
+        exited = asyncio.create_task(process.wait_exit())
+        exited.add_done_callback(lambda _: self._changed.set())
+        return exited
 
     async def _restart(self, process: NginxProcess) -> None:
         self._restarts += 1

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection
 from starlette.requests import Request
 
 from twinhull.auth.permissions import Allowance
 from twinhull.catalog.peers import Durability
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectUnknown, Unauthenticated
 from twinhull.metadata import accounts
-from twinhull.metadata.accounts import Project
+from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.store import Store
 from twinhull.web.identity import Caller, Identity
 
@@ -115,7 +114,7 @@ class Access:
 
     # -- reads and writes ------------------------------------------------------------------------------------------
 
-    async def read(self, query: Callable[[Connection], _Result]) -> _Result:
+    async def read(self, query: Callable[[Snapshot], _Result]) -> _Result:
         """Return what a query says, asked in a thread."""
 
         def run() -> _Result:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -20,7 +19,7 @@ from twinhull.harbor.access import Access
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts
-from twinhull.metadata.accounts import Project
+from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.web.identity import Caller
 
 
@@ -64,7 +63,7 @@ class ProjectsApi:
         )
         detailed = query_bool(request, "with_detail") is not False
 
-        def read(connection: Connection) -> tuple[list[views.Json], int]:
+        def read(connection: Snapshot) -> tuple[list[views.Json], int]:
             found, total = accounts.list_projects(connection, wanted, part=paging.part)
             return _project_views(connection, found, caller, detailed=detailed), total
 
@@ -131,7 +130,7 @@ class ProjectsApi:
         """Return counts of what is in a project, each for those who may see it."""
         caller, project = await self._access.project(request, ".", "read")
 
-        def read(connection: Connection) -> tuple[dict[int, int], int]:
+        def read(connection: Snapshot) -> tuple[dict[int, int], int]:
             counts = accounts.count_repositories(connection, [project.name])
             return accounts.count_roles(connection, project.name), counts.get(project.name, 0)
 
@@ -148,7 +147,7 @@ def _metadata(body: _ProjectBody) -> dict[str, str]:
     return {key: value for key, value in (body.metadata or {}).items() if value is not None}
 
 
-def _project_views(connection: Connection, found: Sequence[Project], caller: Caller, *, detailed: bool) -> list[views.Json]:
+def _project_views(connection: Snapshot, found: Sequence[Project], caller: Caller, *, detailed: bool) -> list[views.Json]:
     names = [project.name for project in found]
     owners = accounts.ids_of_users(connection, {project.owner for project in found})
     repositories = accounts.count_repositories(connection, names)

@@ -17,6 +17,10 @@ from twinhull.metadata.schema import id_aliases, members, nodes, projects, recor
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
 
 
+# One consistent state of the tables, as Store.read gives it: what the queries below are asked of.
+Snapshot = Connection
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """A user as the log has it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from twinhull.kit.hlc import Stamp
-from twinhull.records.merge import Kind, Value, first_if_marked, union, weakest
+from twinhull.records.merge import Kind, Resolver, Value, earliest, first_if_marked, union, weakest
 
 # Harbor's role ids, from the weakest to the strongest: limited guest, guest, developer, maintainer, project admin.
 _ROLES_BY_POWER: Final = (5, 3, 2, 4, 1)
@@ -16,8 +16,9 @@ def _role_power(role: Value) -> int:
     return _ROLES_BY_POWER.index(role) if role in _ROLES_BY_POWER else -1
 
 
-def _lower_if(weaker: object) -> Callable[[Value], int]:
-    return lambda value: 0 if value == weaker else 1
+def _lower_if(*, weaker: bool) -> Callable[[Value], int]:
+    # A flag that nobody has set is off.
+    return lambda value: 0 if bool(value) == weaker else 1
 
 
 def _is_immutable(target: Value) -> bool:
@@ -26,8 +27,9 @@ def _is_immutable(target: Value) -> bool:
 
 # Harbor's integer ids are given out without coordination. If both sides create the same key while apart, both ids
 # stay in the record, each with its stamp: the earliest is the id, the others are aliases of it.
-_WITH_ID: Final = {"ids": union}
-_IDS: Final = frozenset({"ids"})
+_COMMON: Final[Mapping[str, Resolver]] = {"ids": union, "created_ms": earliest}
+# When something was made or last changed is a fact about the write itself: concurrent writers do not contradict each other.
+_QUIET: Final = frozenset({"ids", "created_ms", "updated_ms"})
 
 
 def new_ids(number: int, stamp: Stamp) -> list[list[int | str]]:
@@ -47,25 +49,33 @@ SETTING: Final = Kind(name="setting", delete_wins=False)  # name of the setting
 USER: Final = Kind(  # user name
     name="user",
     delete_wins=True,
-    resolvers={**_WITH_ID, "sysadmin": weakest(_lower_if(weaker=False)), "disabled": weakest(_lower_if(weaker=True))},
-    joined=_IDS,
+    resolvers={**_COMMON, "sysadmin": weakest(_lower_if(weaker=False)), "disabled": weakest(_lower_if(weaker=True))},
+    quiet=_QUIET,
+    secret=frozenset({"password_hash"}),
 )
-PROJECT: Final = Kind(name="project", delete_wins=False, resolvers=_WITH_ID, joined=_IDS)  # project name
+PROJECT: Final = Kind(name="project", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # project name
 MEMBER: Final = Kind(  # project/u/user name or project/g/group name
-    name="member", delete_wins=True, resolvers={**_WITH_ID, "role": weakest(_role_power)}, joined=_IDS
+    name="member", delete_wins=True, resolvers={**_COMMON, "role": weakest(_role_power)}, quiet=_QUIET
 )
 ROBOT: Final = Kind(  # full name without prefix: name, or project+name
     name="robot",
     delete_wins=True,
-    resolvers={**_WITH_ID, "disable": weakest(_lower_if(weaker=True))},
-    joined=_IDS,
+    resolvers={**_COMMON, "disable": weakest(_lower_if(weaker=True))},
+    quiet=_QUIET,
+    secret=frozenset({"secret_hash"}),
 )
-REPOSITORY: Final = Kind(name="repository", delete_wins=False, resolvers=_WITH_ID, joined=_IDS)  # repository name
-MANIFEST: Final = Kind(name="manifest", delete_wins=False, resolvers=_WITH_ID, joined=_IDS)  # repository@digest
+REPOSITORY: Final = Kind(name="repository", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # repository name
+MANIFEST: Final = Kind(  # repository@digest
+    name="manifest",
+    delete_wins=False,
+    # The same bytes pushed on both sides: what was pushed first holds.
+    resolvers={**_COMMON, "pushed_ms": earliest, "pushed_by": earliest},
+    quiet=_QUIET | {"pushed_ms", "pushed_by"},
+)
 TAG: Final = Kind(  # repository:tag
-    name="tag", delete_wins=False, resolvers={"target": first_if_marked(_is_immutable), **_WITH_ID}, joined=_IDS
+    name="tag", delete_wins=False, resolvers={**_COMMON, "target": first_if_marked(_is_immutable)}, quiet=_QUIET
 )
-BLOB: Final = Kind(name="blob", delete_wins=False)  # repository@digest: bytes uploaded or mounted there
+BLOB: Final = Kind(name="blob", delete_wins=False, quiet=frozenset({"linked_ms"}))  # repository@digest: uploaded or mounted
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind for kind in (NODE, SETTING, USER, PROJECT, MEMBER, ROBOT, REPOSITORY, MANIFEST, TAG, BLOB)

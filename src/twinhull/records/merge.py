@@ -8,7 +8,7 @@ Almeida, Baquero et al., "Scalable and Accurate Causality Tracking for Eventuall
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -52,6 +52,8 @@ class Version(msgspec.Struct, frozen=True, array_like=True):
     write: Write
     deleted: bool
     fields: dict[str, Field]
+    # Per origin, its last deletion of this thing that the writer had seen, this version's own included.
+    deletions: SeenSeqs = {}
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -73,13 +75,20 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     delete_wins: bool
     # Fields whose concurrent values are not settled by "the latest wins".
     resolvers: Mapping[str, Resolver] = {}
-    # Fields whose resolver joins the values, so that more than one value is no conflict.
-    joined: frozenset[str] = frozenset()
+    # Fields whose concurrent values are no conflict between people: joined ones, and facts about the write itself.
+    quiet: frozenset[str] = frozenset()
+    # Fields whose values are never shown, not even as the candidates of a conflict.
+    secret: frozenset[str] = frozenset()
 
 
 def latest(candidates: list[Field]) -> Value:
     """Resolve to the value with the latest stamp."""
     return candidates[-1].value
+
+
+def earliest(candidates: list[Field]) -> Value:
+    """Resolve to the value with the earliest stamp."""
+    return candidates[0].value
 
 
 def weakest(rank: Callable[[Value], int]) -> Resolver:
@@ -121,14 +130,33 @@ def is_dead(kind: Kind, record: Record) -> bool:
 
 def candidates_of(kind: Kind, record: Record) -> dict[str, list[Field]]:
     """Return for each field the values that no other value's writer had seen, in the order of their stamps."""
-    versions: Iterable[Version] = record.versions
-    if not kind.delete_wins and not is_dead(kind, record):
-        versions = [version for version in record.versions if not version.deleted]
+    if len(record.versions) == 1:
+        return {name: [field] for name, field in record.versions[0].fields.items()}
     by_name: dict[str, dict[tuple[str, int], Field]] = {}
-    for version in versions:
+    for version in _standing(kind, record):
         for name, field in version.fields.items():
             by_name.setdefault(name, {})[field.write.dot] = field
     return {name: _undominated(list(fields.values())) for name, fields in by_name.items()}
+
+
+def _standing(kind: Kind, record: Record) -> Iterable[Version]:
+    """Return the versions that have a say in the fields' values."""
+    if is_dead(kind, record):
+        return record.versions
+    if not kind.delete_wins:
+        return [version for version in record.versions if not version.deleted]
+    # All of them live, but some may have been made anew after a deletion. What was written meanwhile to the thing that was
+    # deleted has lost against the deletion, and must not creep into the new one of the same name.
+    return [
+        version
+        for version in record.versions
+        if not any(_lacks_deletions(version.deletions, other.deletions) for other in record.versions)
+    ]
+
+
+def _lacks_deletions(ours: Context, theirs: Context) -> bool:
+    """Tell whether theirs has all of our deletions and more."""
+    return ours != theirs and all(theirs.get(origin, 0) >= seq for origin, seq in ours.items())
 
 
 def _undominated(fields: list[Field]) -> list[Field]:
@@ -165,7 +193,7 @@ def conflicts_of(kind: Kind, record: Record) -> list[FieldConflict]:
     """Return the fields for which concurrent writers wanted different values."""
     found = []
     for name, candidates in sorted(candidates_of(kind, record).items()):
-        if name in kind.joined or len(candidates) == 1:
+        if name in kind.quiet or len(candidates) == 1:
             continue
         if any(field.value != candidates[0].value for field in candidates):
             winner = _resolve(kind, name, candidates)
@@ -174,6 +202,18 @@ def conflicts_of(kind: Kind, record: Record) -> list[FieldConflict]:
 
 
 # -- writing and merging -------------------------------------------------------------------------------------------
+
+
+def created(record: Record | None, stamp: Stamp, seq: int, fields: Mapping[str, Value]) -> Record:
+    """Return the record of a thing made anew, over the record of a dead one of the same name where there is one.
+
+    It says something about every field, None where nothing is given, so that nothing of an earlier life shows through.
+    """
+    seen, deletions = _seen(record)
+    earlier = {name for version in record.versions for name in version.fields} if record is not None else set()
+    write = Write(stamp, seq, seen)
+    complete = {name: Field(fields.get(name), write) for name in {*earlier, *fields}}
+    return Record(versions=(Version(write, deleted=False, fields=complete, deletions=deletions),), context=_next(seen, write))
 
 
 def written(kind: Kind, record: Record | None, stamp: Stamp, seq: int, changed: Mapping[str, Value]) -> Record:
@@ -189,7 +229,7 @@ def deleted(kind: Kind, record: Record, stamp: Stamp, seq: int) -> Record:
 def _replaced(
     kind: Kind, record: Record | None, stamp: Stamp, seq: int, changed: Mapping[str, Value], *, deleted: bool
 ) -> Record:
-    seen = dict(record.context) if record is not None else {}
+    seen, deletions = _seen(record)
     write = Write(stamp, seq, seen)
     fields: dict[str, Field] = {}
     if record is not None:
@@ -199,7 +239,29 @@ def _replaced(
             # A joined value is nobody's own: this write is the first to say it.
             fields[name] = kept if kept is not None else Field(value, write)
     fields.update({name: Field(value, write) for name, value in changed.items()})
-    return Record(versions=(Version(write, deleted, fields),), context={**seen, stamp.origin: seq})
+    if deleted:
+        deletions = _next(deletions, write)
+    return Record(versions=(Version(write, deleted, fields, deletions),), context=_next(seen, write))
+
+
+def _seen(record: Record | None) -> tuple[SeenSeqs, SeenSeqs]:
+    """Return which writes, and which deletions among them, somebody has seen who has seen the record."""
+    if record is None:
+        return {}, {}
+    deletions: SeenSeqs = {}
+    for version in record.versions:
+        deletions = _joined(deletions, version.deletions)
+    return record.context, deletions
+
+
+def _next(seqs: SeenSeqs, write: Write) -> SeenSeqs:
+    return {**seqs, write.stamp.origin: write.seq}
+
+
+def _joined(ours: SeenSeqs, theirs: SeenSeqs) -> SeenSeqs:
+    if not theirs:
+        return ours
+    return {origin: max(ours.get(origin, 0), theirs.get(origin, 0)) for origin in {*ours, *theirs}}
 
 
 def merge(ours: Record, theirs: Record) -> Record:
@@ -217,10 +279,7 @@ def merge(ours: Record, theirs: Record) -> Record:
         for dot, version in mine.items()
         if dot in others or not version.write.was_seen_by(context)
     }
-    context = dict(ours.context)
-    for origin, seq in theirs.context.items():
-        context[origin] = max(seq, context.get(origin, 0))
-    return Record(versions=tuple(kept[dot] for dot in sorted(kept)), context=context)
+    return Record(versions=tuple(kept[dot] for dot in sorted(kept)), context=_joined(ours.context, theirs.context))
 
 
 # -- stored and sent form ------------------------------------------------------------------------------------------
@@ -231,7 +290,8 @@ _FORM: Final = 1
 def encode(record: Record) -> bytes:
     """Return the record's bytes: msgpack of [form, context, versions], each write named once per version.
 
-    Equal records have equal bytes: contexts, fields and versions are sorted.
+    A version is [writes, deleted, fields], and then its deletions where there are any. Equal records have equal bytes:
+    contexts, fields and versions are sorted.
     """
     versions = []
     for version in record.versions:
@@ -244,9 +304,14 @@ def encode(record: Record) -> bytes:
             if index == len(listed):
                 listed.append(field.write)
             fields[name] = (index, field.value)
-        packed = [(*write.stamp, write.seq, dict(sorted(write.context.items()))) for write in listed]
-        versions.append((packed, version.deleted, fields))
-    return _ENCODER.encode((_FORM, dict(sorted(record.context.items())), versions))
+        packed = [(*write.stamp, write.seq, _sorted(write.context)) for write in listed]
+        deletions = (_sorted(version.deletions),) if version.deletions else ()
+        versions.append((packed, version.deleted, fields, *deletions))
+    return _ENCODER.encode((_FORM, _sorted(record.context), versions))
+
+
+def _sorted(seqs: SeenSeqs) -> SeenSeqs:
+    return dict(sorted(seqs.items())) if len(seqs) > 1 else seqs
 
 
 def decode(encoded: bytes) -> Record:
@@ -256,14 +321,29 @@ def decode(encoded: bytes) -> Record:
         message = f"record form {form} is unknown to this release"
         raise ValueError(message)
     versions = []
-    for packed, is_deletion, packed_fields in packed_versions:
-        writes = [Write(Stamp(ms, counter, origin), seq, seen) for ms, counter, origin, seq, seen in packed]
-        fields = {name: Field(value, writes[index]) for name, (index, value) in packed_fields.items()}
-        versions.append(Version(writes[0], is_deletion, fields))
+    for packed in packed_versions:
+        writes = [Write(Stamp(ms, counter, origin), seq, seen) for ms, counter, origin, seq, seen in packed.writes]
+        if not all(index < len(writes) for index, _ in packed.fields.values()) or not writes[0].was_seen_by(context):
+            message = "record names writes that it does not have"
+            raise ValueError(message)
+        fields = {name: Field(value, writes[index]) for name, (index, value) in packed.fields.items()}
+        versions.append(Version(writes[0], packed.deleted, fields, packed.deletions))
     return Record(versions=tuple(versions), context=context)
 
 
-_PackedWrite = tuple[int, int, str, int, dict[str, int]]
-_PackedVersion = tuple[list[_PackedWrite], bool, dict[str, tuple[int, Value]]]
+# So that one more still fits into what databases call a big integer.
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+_PackedWrite = tuple[_Count, _Count, str, _Count, dict[str, _Count]]
+
+
+class _PackedVersion(msgspec.Struct, frozen=True, array_like=True):
+    writes: Annotated[list[_PackedWrite], msgspec.Meta(min_length=1)]
+    deleted: bool
+    fields: dict[str, tuple[_Count, Value]]
+    deletions: dict[str, _Count] = {}
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, dict[str, int], list[_PackedVersion]])
+_DECODER: Final = msgspec.msgpack.Decoder(
+    tuple[int, dict[str, _Count], Annotated[list[_PackedVersion], msgspec.Meta(min_length=1)]]
+)

@@ -65,7 +65,7 @@ class WorkerCalls:
     async def _upload_ended(self, notice: Ended) -> None:
         engine = self._engine
         digest = Digest(notice.digest) if notice.digest is not None else None
-        followed = engine.tails.ended(notice.upload_id)
+        followed = engine.tails.ended(notice.upload_id, digest)
         if not engine.has_subscribers:
             return
         size = await in_thread(engine.executor, engine.blobs.stat, digest) if digest is not None else 0

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from typing import Final
 
 from twinhull.blobs.store import BlobStore
+from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUploadUnknown
 from twinhull.replication.threads import in_thread
 
 _PIECE_BYTES: Final = 1024 * 1024
+_REMEMBERED_MAX: Final = 10_000
 
 
 class _Tail:
     def __init__(self) -> None:
         self.size = 0
         self.ended = False
-        self.announced = False
+        # What it became, once it has ended well.
+        self.digest: Digest | None = None
         self._grew = asyncio.Event()
 
     def moved(self) -> None:
@@ -32,13 +36,13 @@ class _Tail:
 
 
 class Tails:
-    """What is known of uploads under way. Lives on the agent's event loop."""
+    """What is known of uploads under way, and of those that ended lately. Lives on the agent's event loop."""
 
     def __init__(self, blobs: BlobStore, executor: Executor) -> None:
         """Take where the uploads lie."""
         self._blobs = blobs
         self._executor = executor
-        self._tails: dict[str, _Tail] = {}
+        self._tails: OrderedDict[str, _Tail] = OrderedDict()
 
     def grew(self, upload_id: str, size: int) -> bool:
         """Note how far an upload got; tell whether this is the first time it is heard of."""
@@ -46,35 +50,49 @@ class Tails:
         first = tail is None
         if tail is None:
             tail = self._tails[upload_id] = _Tail()
+            if len(self._tails) > _REMEMBERED_MAX:
+                self._tails.popitem(last=False)
         tail.size = max(tail.size, size)
         tail.moved()
         return first
 
-    def ended(self, upload_id: str) -> bool:
-        """Note that an upload is finished or given up; tell whether it had been heard of."""
-        tail = self._tails.pop(upload_id, None)
+    def ended(self, upload_id: str, digest: Digest | None) -> bool:
+        """Note that an upload became this blob, or was given up (None); tell whether it had been heard of."""
+        tail = self._tails.get(upload_id)
         if tail is None:
             return False
-        tail.ended = True
+        tail.ended, tail.digest = True, digest
         tail.moved()
         return True
 
     async def follow(self, upload_id: str) -> AsyncIterator[bytes]:
-        """Yield the upload's bytes from its start, as they come, until it ends. Raises BlobUploadUnknown."""
+        """Yield the upload's bytes from its start, as they come, until it ends. Raises BlobUploadUnknown.
+
+        A short upload may have ended before its follower asks: then the blob that it became is given.
+        """
         tail = self._tails.get(upload_id)
         if tail is None:
             raise BlobUploadUnknown(f"upload {upload_id[:160]} is not arriving here")
-        upload = await in_thread(self._executor, self._blobs.open_upload, upload_id)
+        offset = 0
+        while True:
+            piece = await in_thread(self._executor, self._read, upload_id, tail, offset)
+            if piece:
+                offset += len(piece)
+                yield piece
+            elif tail.ended:
+                return
+            else:
+                await tail.wait_beyond(offset)
+
+    def _read(self, upload_id: str, tail: _Tail, offset: int) -> bytes:
+        """Return what there is after the offset: from the growing file, or from the blob that it was renamed to."""
         try:
-            offset = 0
-            while True:
-                piece = await in_thread(self._executor, upload.read, offset, _PIECE_BYTES)
-                if piece:
-                    offset += len(piece)
-                    yield piece
-                elif tail.ended:
-                    return
-                else:
-                    await tail.wait_beyond(offset)
-        finally:
-            await in_thread(self._executor, upload.close)
+            with self._blobs.open_upload(upload_id) as upload:
+                return upload.read(offset, _PIECE_BYTES)
+        except BlobUploadUnknown:
+            if tail.digest is None:
+                if not tail.ended:
+                    # Renamed, but its end is not announced yet.
+                    return b""
+                raise
+            return self._blobs.read(tail.digest, offset, _PIECE_BYTES)

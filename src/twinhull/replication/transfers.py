@@ -144,8 +144,7 @@ class Transfers:
             transfer.end(Unavailable("the transfer was stopped"))
             raise
         finally:
-            if self._running.get(digest) is transfer:
-                del self._running[digest]
+            self._forget(transfer)
 
     async def _download(self, transfer: Transfer, digest: Digest) -> None:
         upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
@@ -252,8 +251,7 @@ class Transfers:
             log.warning("blob from the stream was not stored", digest=digest, error=str(error))
             transfer.end(error)
         finally:
-            if self._running.get(digest) is transfer:
-                del self._running[digest]
+            self._forget(transfer)
 
     # -- following a peer's uploads ----------------------------------------------------------------------------------
 
@@ -289,13 +287,28 @@ class Transfers:
         except (TwinhullError, TimeoutError) as error:
             if not isinstance(error, BlobUnknown):
                 log.warning("following an upload broke", peer=peer.node, upload=upload_id, error=str(error))
-            transfer.end(error if isinstance(error, TwinhullError) else Unavailable(str(error)))
             if upload is not None:
                 await in_thread(self._executor, upload.abort)
+            await self._fetch_instead(transfer, error)
         finally:
             self._followed.pop(upload_id, None)
-            if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
-                del self._running[transfer.digest]
+            self._forget(transfer)
+
+    async def _fetch_instead(self, transfer: Transfer, error: Exception) -> None:
+        """Bring a blob that could not be followed the other way, for those who wait for it."""
+        if transfer.digest is None:
+            transfer.end(error if isinstance(error, TwinhullError) else Unavailable(str(error)))
+            return
+        self._forget(transfer)
+        try:
+            await asyncio.shield(self.start(transfer.digest, transfer.size).ended)
+            transfer.end()
+        except TwinhullError as failure:
+            transfer.end(failure)
+
+    def _forget(self, transfer: Transfer) -> None:
+        if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
+            del self._running[transfer.digest]
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
