@@ -12,6 +12,11 @@ from typing import Final
 import hypothesis
 import pytest
 
+# The classes of the compat suite stand in a module that pytest would not look at: have its assertions say what they compared.
+pytest.register_assert_rewrite("tests.compat.contract")
+# One pair of masters, one daemon and one database server for the whole run, started when a test first asks.
+pytest_plugins = ("tests.support.twins", "tests.support.topology", "tests.support.dockerd", "tests.support.postgres")
+
 TESTS: Final = Path(__file__).parent
 # Folders whose name is a marker too, so that `-m "not compat"` needs no line in each file.
 MARKING_FOLDERS: Final = frozenset({"compat", "cluster", "fault", "contract", "property"})

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat import wire
+from tests.compat.docker import Docker
 from tests.support.clients import Home, require_client
-from tests.support.dockerd import Dockerd, dockerd
-from tests.support.twins import Registry, Twins, log_of, twins
-
-# The test classes stand in a module that pytest would not look at: have its assertions say what they compared.
-pytest.register_assert_rewrite("tests.compat.contract")
-
-from tests.compat import wire  # noqa: E402 - what follows imports that module
-from tests.compat.docker import Docker  # noqa: E402 - as above
-
-__all__ = ["dockerd", "twins"]
+from tests.support.dockerd import Dockerd
+from tests.support.twins import Registry, Twins, log_of
 
 
 @pytest.hookimpl(wrapper=True)

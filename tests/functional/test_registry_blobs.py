@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from email.message import Message
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from twinhull.blobs.upload import FilesystemUpload
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import StorageFull, Unavailable
 from twinhull.registry.blobs import PIECE_BYTES
+from twinhull.registry.uploads import SHORT_BYTES
 
 REPOSITORY = "team/app"
 UPLOADS = f"/v2/{REPOSITORY}/blobs/uploads/"
@@ -32,6 +33,12 @@ class FullUpload:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._upload, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._upload.close()
 
     def append(self, chunks: Sequence[Chunk]) -> None:
         raise StorageFull
@@ -192,9 +199,18 @@ class TestUpload:
         upload = await begin(alice)
         short = await alice("PATCH", upload, [b"12345", b"67"], content_range="0-9")
         assert (short.status, short.code) == (400, "SIZE_INVALID")
-        assert (await alice("GET", upload))["range"] == "0-6"
-        long = await alice("PATCH", upload, [b"890", b"too much"], content_range="7-9")
-        assert long.status in (400, 413)
+        long = await alice("PATCH", upload, [b"123", b"too much"], content_range="0-2")
+        assert (long.status, long.code) == (413, "SIZE_INVALID")
+        assert (await alice("GET", upload))["range"] == "0-0"
+
+    async def test_a_long_chunk_that_ends_early_is_refused_and_what_came_is_kept(self, alice: Client) -> None:
+        content = secrets.token_bytes(SHORT_BYTES + 10)
+        upload = await begin(alice)
+        short = await alice("PATCH", upload, [content[:1000], content[1000:]], content_range=f"0-{len(content)}")
+        assert (short.status, short.code) == (400, "SIZE_INVALID")
+        assert (await alice("GET", upload))["range"] == f"0-{len(content) - 1}"
+        done = await alice("PUT", f"{upload}?digest={digest_of(content + b'!')}", b"!")
+        assert done.status == 201
 
     @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
     async def test_sha512_with_and_without_its_announcement(self, alice: Client, algorithm: str) -> None:
@@ -223,13 +239,14 @@ class TestUpload:
         assert list(node.blobs.uploads()) == []
 
     async def test_a_client_that_leaves_can_go_on_where_it_was(self, alice: Client) -> None:
-        content = secrets.token_bytes(3000)
-        upload = await begin(alice)
-        gone = await alice("PATCH", upload, [content[:1000]], leaves=True, content_length="3000")
-        assert gone.status == 0
-        assert (await alice("GET", upload))["range"] == "0-999"
-        done = await alice("PUT", f"{upload}?digest={digest_of(content)}", content[1000:])
-        assert done.status == 201
+        content = secrets.token_bytes(SHORT_BYTES * 3)
+        for arrived in (1000, SHORT_BYTES * 2):
+            upload = await begin(alice)
+            gone = await alice("PATCH", upload, [content[:arrived]], leaves=True, content_length=str(len(content)))
+            assert gone.status == 0
+            assert (await alice("GET", upload))["range"] == f"0-{arrived - 1}"
+            done = await alice("PUT", f"{upload}?digest={digest_of(content)}", content[arrived:])
+            assert done.status == 201
 
     async def test_a_client_that_leaves_a_single_post_leaves_nothing(self, node: Node, alice: Client) -> None:
         gone = await alice("POST", f"{UPLOADS}?digest={digest_of(b'whole')}", [b"who"], leaves=True, content_length="5")
@@ -276,6 +293,12 @@ class TestMount:
         reply = await alice("POST", f"{UPLOADS}?mount={digest_of(b'layer')}&from=team/second")
         assert (reply.status, reply["location"]) == (201, blob_url(b"layer"))
         assert (await alice("GET", blob_url(b"layer"))).body == b"layer"
+
+    async def test_who_comes_without_a_token_is_told_both_scopes_at_once(self, node: Node) -> None:
+        reply = await Client(node)("POST", f"{UPLOADS}?mount={digest_of(b'layer')}&from=team/second")
+        assert f'scope="repository:{REPOSITORY}:pull,push repository:team/second:pull"' in reply["www-authenticate"]
+        reply = await Client(node)("POST", f'{UPLOADS}?mount={digest_of(b"layer")}&from=x"y')
+        assert f'scope="repository:{REPOSITORY}:pull,push"' in reply["www-authenticate"]
 
     async def test_a_token_without_the_sources_scope_is_told_which_it_needs(self, node: Node, alice: Client) -> None:
         await push_blob(alice, b"layer", "team/second")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ class Arriving:
         self.closed = False
 
     async def read(self, start: int, length: int) -> bytes:
+        await asyncio.sleep(0)
         if self._breaks_at is not None and start >= self._breaks_at:
             raise PeerUnavailable
         return self._content[start : start + min(length, 100_003)]
@@ -125,7 +127,13 @@ async def alice(node: Node) -> Client:
 def manifest(number: int = 0) -> bytes:
     config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"{}"), "size": 2}
     layer = {"mediaType": "application/octet-stream", "digest": digest_of(LAYER), "size": len(LAYER)}
-    document = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": [layer], "annotations": {"n": str(number)}}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_IMAGE,
+        "config": config,
+        "layers": [layer],
+        "annotations": {"n": str(number)},
+    }
     return json.dumps(document).encode()
 
 
@@ -219,6 +227,13 @@ class TestFetchThrough:
         other.breaks_at = 200_006
         with pytest.raises(PeerUnavailable):
             await alice("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(LAYER)}")
+        assert other.sources[0].closed
+
+    async def test_nothing_is_fetched_for_a_client_that_left(self, node: Node, alice: Client, other: OtherNode) -> None:
+        write_manifest(node, manifest(), "v1")
+        other.blobs[digest_of(LAYER)] = LAYER
+        reply = await alice("GET", f"/v2/{REPOSITORY}/blobs/{digest_of(LAYER)}", leaves=True)
+        assert len(reply.body) < len(LAYER)
         assert other.sources[0].closed
 
     async def test_bytes_that_nobody_has_now_are_no_404(self, node: Node, alice: Client) -> None:

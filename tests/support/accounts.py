@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+
+import pytest
 
 from tests.support.composed import Client, Node, Reply
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
@@ -30,6 +33,8 @@ from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding, RequestIds
 
 ADMIN_PASSWORD: Final = "Harbor12345"
+PASSWORD: Final = "Passw0rd1"
+WEAK: Final = "must longer than 8 chars with at least 1 uppercase letter, 1 lowercase letter and 1 number"
 _ADMIN_HASH: Final = hash_password(ADMIN_PASSWORD)
 
 
@@ -137,3 +142,70 @@ class Api:
     async def starts_upload(self, repository: str) -> int:
         """Return the status of beginning a push."""
         return (await self("POST", f"/v2/{repository}/blobs/uploads/")).status
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[AccountsNode]:
+    """A node with accounts; closed after the test."""
+    made = AccountsNode(tmp_path)
+    yield made
+    made.close()
+
+
+# -- what tests make, and how they look at it ------------------------------------------------------------------------
+
+
+def user_body(name: str, password: str = PASSWORD, **changed: object) -> dict[str, object]:
+    return {"username": name, "email": f"{name}@x.io", "realname": name, "password": password, "comment": "", **changed}
+
+
+async def make_user(node: AccountsNode, name: str, password: str = PASSWORD) -> int:
+    return await node.admin.create("/users", user_body(name, password))
+
+
+async def make_project(api: Api, name: str, *, public: bool = False) -> int:
+    return await api.create("/projects", {"project_name": name, "metadata": {"public": str(public).lower()}})
+
+
+async def add_member(node: AccountsNode, project_id: int, name: str, role: int) -> int:
+    body = {"role_id": role, "member_user": {"username": name}}
+    return await node.admin.create(f"/projects/{project_id}/members", body)
+
+
+def robot_body(name: str, project: str, *actions: str, level: str = "project", **changed: object) -> dict[str, Any]:
+    access = [{"resource": "repository", "action": action} for action in actions or ("pull", "push")]
+    permissions = [{"kind": "project", "namespace": project, "access": access}]
+    return {"name": name, "level": level, "duration": -1, "description": "", "permissions": permissions, **changed}
+
+
+def rows(reply: Reply) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads(reply.body)
+    return listed
+
+
+async def names(api: Api, path: str) -> list[str]:
+    return [entry["name"] for entry in await api.ok(200, "GET", path)]
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return claims
+
+
+async def push_image(api: Api, repository: str) -> None:
+    config = b"{}"
+    digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    started = await api(
+        "POST", f"/v2/{repository}/blobs/uploads/?digest={digest}", config, content_type="application/octet-stream"
+    )
+    assert started.status == 201, started
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2},
+        "layers": [],
+    }
+    put = await api("PUT", f"/v2/{repository}/manifests/v1", manifest, content_type=media_type)
+    assert put.status == 201, put

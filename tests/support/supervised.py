@@ -1,6 +1,6 @@
 """Programs that a supervisor keeps running, for its tests: `python -m tests.support.supervised PROGRAM DIRECTORY`.
 
-Each role notes in DIRECTORY/NAME what happens to it, one word and its process id a line.
+Each role notes in DIRECTORY/NAME what happens to it, one word and its process id a line, and all do in DIRECTORY/all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ def note(directory: Path, name: str, word: str) -> None:
     """Add a line to what a role has noted."""
     with (directory / name).open("a", encoding="ascii") as notes:
         notes.write(f"{word} {os.getpid()}\n")
+    with (directory / "all").open("a", encoding="ascii") as notes:
+        notes.write(f"{name} {word}\n")
 
 
 def patient(directory: Path, name: str) -> None:

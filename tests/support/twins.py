@@ -139,5 +139,8 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
 
 
 def log_of(twins: Twins) -> str:
-    """Return the end of what the masters and the gateway said, for a failure report."""
-    return last_lines(twins.log) if twins.log else "the masters were not started by the tests"
+    """Return the end of what each process said, for a failure report."""
+    if twins.log is None:
+        return "the masters were not started by the tests"
+    logs = (twins.log, *sorted((twins.log.parent / "data" / "logs").glob("*.log")))
+    return "\n".join(f"-- {log.name}\n{last_lines(log)}" for log in logs)

@@ -24,7 +24,9 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def descriptor(content: bytes = b"x", media_type: str = LAYER_TYPE, algorithm: str = "sha256", **more: object) -> dict[str, Any]:
+def descriptor(
+    content: bytes = b"x", media_type: str = LAYER_TYPE, algorithm: str = "sha256", **more: object
+) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(content, algorithm), "size": len(content), **more}
 
 

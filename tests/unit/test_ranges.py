@@ -93,7 +93,9 @@ class TestChunkRange:
     def test_a_chunk_sent_without_a_length_is_taken(self) -> None:
         assert parse_chunk_range("1024-2047", "") == ChunkRange(1024, 2047)
 
-    @pytest.mark.parametrize("header", ["abc", "5-2", "bytes 0-3", "bytes=0-3", "0-3/4", "-3", "0-", "1" * 30 + "-2", "0-3,4-5"])
+    @pytest.mark.parametrize(
+        "header", ["abc", "5-2", "bytes 0-3", "bytes=0-3", "0-3/4", "-3", "0-", "1" * 30 + "-2", "0-3,4-5"]
+    )
     def test_what_makes_no_sense_is_refused(self, header: str) -> None:
         with pytest.raises(RangeInvalid):
             parse_chunk_range(header, "")

@@ -92,7 +92,7 @@ def test_status_code_and_body(error: TwinhullError, status: int, code: str) -> N
 
 def test_a_class_without_a_row_is_treated_as_its_parent() -> None:
     class Rarer(errors.ManifestUnknown):
-        """a rarer kind of it"""
+        """A rarer kind of it."""
 
     assert status_of(Rarer()) == 404
     assert code_of(Rarer()) == "MANIFEST_UNKNOWN"

@@ -84,25 +84,10 @@ class Contents:
 
     async def link(self, repository: str, digest: Digest, size: int) -> int:
         """Make the blob visible in the repository, and return this node's change number; raises ProjectUnknown."""
-        return await self._run(lambda: self._link(repository, digest, size))
+        return await self._run(lambda: self.link_now(repository, digest, size))
 
-    async def delete(self, repository: str, digest: Digest) -> int:
-        """Hide the blob from the repository, and return this node's change number.
-
-        Raises BlobUnknown, or BlobInUse while a manifest of the repository names it.
-        """
-        await self.size(repository, digest)
-        return await self._run(lambda: self._unlink(repository, digest))
-
-    async def check_project(self, repository: str) -> None:
-        """Raise ProjectUnknown unless the repository's project lives."""
-        project = project_of(repository)
-        if not await self._query(lambda connection: queries.has_project(connection, project)):
-            raise ProjectUnknown(f"project {project!r} not found")
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _link(self, repository: str, digest: Digest, size: int) -> int:
+    def link_now(self, repository: str, digest: Digest, size: int) -> int:
+        """Do what link does, for a caller that is in a thread already."""
         with self._store.write() as transaction:
             if not queries.has_project(transaction.connection, project_of(repository)):
                 raise ProjectUnknown(f"project {project_of(repository)!r} not found")
@@ -113,6 +98,23 @@ class Contents:
             else:
                 transaction.put(BLOB, key, fields)
         return transaction.seq
+
+    async def delete(self, repository: str, digest: Digest) -> int:
+        """Hide the blob from the repository, and return this node's change number.
+
+        Raises BlobUnknown, or BlobInUse while a manifest of the repository names it.
+        """
+        await self.size(repository, digest)
+        return await self._run(lambda: self._unlink(repository, digest))
+
+    def check_project_now(self, repository: str) -> None:
+        """Raise ProjectUnknown unless the repository's project lives; for a caller that is in a thread."""
+        project = project_of(repository)
+        with self._store.read() as connection:
+            if not queries.has_project(connection, project):
+                raise ProjectUnknown(f"project {project!r} not found")
+
+    # -- inside ----------------------------------------------------------------------------------------------------
 
     def _unlink(self, repository: str, digest: Digest) -> int:
         with self._store.write() as transaction:

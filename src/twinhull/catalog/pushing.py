@@ -73,14 +73,13 @@ class Pushing:
         ManifestBlobUnknown (it names what is not in the repository) or ProjectUnknown.
         """
         loop = asyncio.get_running_loop()
-        digest, parsed = await loop.run_in_executor(self._executor, _checked, push)
         try:
-            return await loop.run_in_executor(self._executor, self._write, push, digest, parsed)
+            return await loop.run_in_executor(self._executor, self._write, push)
         except _Missing as missing:
             # The blobs of one push may have been sent to different nodes.
             await self._find(push.repository, missing)
         try:
-            return await loop.run_in_executor(self._executor, self._write, push, digest, parsed)
+            return await loop.run_in_executor(self._executor, self._write, push)
         except _Missing as missing:
             named = (missing.blobs + missing.manifests)[:MISSING_NAMED_MAX]
             raise ManifestBlobUnknown(
@@ -93,7 +92,8 @@ class Pushing:
         asked = wanted[:MISSING_NAMED_MAX]
         await asyncio.gather(*(self._peers.find(kind, content_key(repository, digest)) for kind, digest in asked))
 
-    def _write(self, push: Push, digest: Digest, parsed: ParsedManifest) -> Pushed:
+    def _write(self, push: Push) -> Pushed:
+        digest, parsed = _checked(push)
         repository = push.repository
         tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
         with self._store.write() as transaction:

@@ -31,12 +31,12 @@ def reset_admin_password(
     if wanted is not None and not wanted:
         raise SettingsInvalid("no password came in", hint="echo PASSWORD | twinhull reset-admin-password --password-stdin")
     # Opens the node's database: the whole program is imported only when it is really to be done.
-    from twinhull import node
     from twinhull.kit.clock import SystemClock
+    from twinhull.node import start
     from twinhull.observe.log import configure_logging
 
     configure_logging(settings.log, SystemClock(), fields={"process": "reset-admin-password"})
-    password = node.reset_admin_password(settings, wanted)
+    password = start.reset_admin_password(settings, wanted)
     print("password of admin is changed")
     if wanted is None:
         print(f"new password, shown only now: {password.reveal()}")

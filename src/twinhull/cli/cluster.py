@@ -105,7 +105,7 @@ def status(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None
 
 @app.command()
 def verify(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None:
-    """Compare this node's data with that of its peers, and mend what differs."""
+    """Compare this node's data with that of its peers, and list what differs."""
     answer = _agent(data_dir).post("/verify", timeout_s=VERIFY_TIMEOUT_S)
     if json_:
         _print_json(answer)

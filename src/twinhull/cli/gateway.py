@@ -12,10 +12,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from twinhull.config.settings import LogSettings
-from twinhull.gateway.render import render
+from twinhull.gateway.nginx import CURRENT, Nginx, find_nginx
+from twinhull.gateway.render import FILES_PER_CONNECTION, render
 from twinhull.gateway.settings import GatewaySettings, gateway_settings, read_gateway_toml
 from twinhull.gateway.supervise import Gateway
 from twinhull.kit.clock import SystemClock
+from twinhull.kit.errors import Unavailable
 from twinhull.observe.log import configure_logging
 
 # What `--print` names when no --run-dir is given.
@@ -55,12 +57,21 @@ def gateway(  # noqa: PLR0917 - the options of a command
     from_file = read_gateway_toml(config) if config else {}
     settings = gateway_settings(from_file | {name: value for name, value in given.items() if value})
     if print_:
-        typer.echo(render(settings, run_dir=run_dir.absolute() if run_dir else _RUN_DIR_PRINTED), nl=False)
+        files = settings.worker_connections * FILES_PER_CONNECTION
+        directory = (run_dir or _RUN_DIR_PRINTED).absolute()
+        typer.echo(render(settings, run_dir=directory, nginx=asyncio.run(_nginx_here()), open_files=files), nl=False)
         return
     configure_logging(LogSettings(), SystemClock(), fields={"part": "gateway"})
     with contextlib.ExitStack() as stack:
         directory = run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinhull-gateway-")))
         asyncio.run(_serve(settings, directory))
+
+
+async def _nginx_here() -> Nginx:
+    try:
+        return await find_nginx()
+    except Unavailable:
+        return CURRENT
 
 
 async def _serve(settings: GatewaySettings, run_dir: Path) -> None:

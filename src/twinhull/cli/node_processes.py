@@ -21,11 +21,11 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from twinhull import node
 from twinhull.cli.processes import (
     Role,
     Supervisor,
     call_in_child,
+    default_stop_signals,
     die_with_parent,
     name_process,
     only_process_of,
@@ -35,6 +35,9 @@ from twinhull.config.settings import Settings
 from twinhull.config.values import Address
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import Conflict, SettingsInvalid
+from twinhull.node import start
+from twinhull.node.agent import run_agent
+from twinhull.node.worker import http_app
 from twinhull.observe.log import configure_logging
 from twinhull.observe.metrics import clear_metrics
 
@@ -72,8 +75,8 @@ def run_node(loaded: Loaded, *, join: Join | None = None, stop_with_parent: int 
         for warning in loaded.warnings:
             _log.warning("setting without effect", setting=warning)
         if join is not None:
-            call_in_child(partial(node.join, settings, join.token, join.own_data), "join")
-        started = call_in_child(partial(node.initialise, settings), "initialise")
+            call_in_child(partial(start.join, settings, join.token, join.own_data), "join")
+        started = call_in_child(partial(start.initialise, settings), "initialise")
         _announce(settings, started)
         roles = (
             Role(name="http", work=partial(_serve_http, settings)),
@@ -82,7 +85,7 @@ def run_node(loaded: Loaded, *, join: Join | None = None, stop_with_parent: int 
         Supervisor(roles, clock=clock, stop_timeout_s=settings.stop_timeout_s + _AGENT_STOP_S).run()
 
 
-def _announce(settings: Settings, started: node.Initialised) -> None:
+def _announce(settings: Settings, started: start.Initialised) -> None:
     print(
         f"node {settings.node_name} listens on http://{settings.listen}, "
         f"for peers on {settings.cluster_address}, and keeps its data in {settings.data_dir}",
@@ -96,8 +99,10 @@ def _serve_http(settings: Settings) -> None:
     _set_up_process(settings, "http")
     # Workers are forks of this process, which has loaded the program; other ways of starting them would load it again.
     multiprocessing.set_start_method("fork", force=True)
+    # Else a stop that finds a worker still loading would be lost in the handlers that it inherits, and take its full time.
+    os.register_at_fork(after_in_child=default_stop_signals)
     server = Server(
-        target="twinhull.node:http_app",
+        target="twinhull.node.worker:http_app",
         address=_resolve(settings.listen)[1][0],
         port=settings.listen.port,
         interface=Interfaces.ASGI,
@@ -119,7 +124,7 @@ def _load_app(settings: Settings, parent: int) -> Callable[..., Any]:
     die_with_parent(signal.SIGKILL, parent)
     name_process("twinhull worker")
     _set_up_process(settings, "worker")
-    app: Callable[..., Any] = node.http_app(settings)
+    app: Callable[..., Any] = http_app(settings)
     return app
 
 
@@ -131,7 +136,7 @@ def _run_agent(settings: Settings) -> None:
 async def _agent_until_stopped(settings: Settings) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await node.run_agent(settings, stop)
+    await run_agent(settings, stop)
 
 
 def _set_up_process(settings: Settings, process: str) -> None:

@@ -98,10 +98,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Return when the program was told to stop and every process has ended."""
-        gc.collect()
-        # Objects made so far are never looked at again by the collector: their pages stay shared.
-        gc.freeze()
         with _signals_as_bytes(self._on_signal) as wakeup:
+            gc.collect()
+            # Objects made so far are never looked at again by the collector: their pages stay shared.
+            gc.freeze()
             while not self._stops_asked:
                 self._reap()
                 self._start_due()
@@ -155,11 +155,8 @@ class Supervisor:
 
 def fork(work: Callable[[], None], name: str) -> int:
     """Return the id of a new process that does the work and ends; it dies with this one, whatever ends this one."""
-    _assert_single_threaded()
-    sys.stdout.flush()
-    sys.stderr.flush()
     parent = os.getpid()
-    pid = os.fork()
+    pid = _fork()
     if not pid:
         # Its own group: Ctrl-C on a terminal is for the supervisor, which stops the others in order.
         os.setpgid(0, 0)
@@ -173,12 +170,9 @@ def call_in_child(work: Callable[[], Result], name: str) -> Result:
 
     For what opens databases and starts loops before the supervisor forks the lasting processes.
     """
-    _assert_single_threaded()
-    sys.stdout.flush()
-    sys.stderr.flush()
     parent = os.getpid()
     reader, writer = os.pipe()
-    pid = os.fork()
+    pid = _fork()
     if not pid:
         os.close(reader)
         _become_child(parent, name)
@@ -273,10 +267,27 @@ def _assert_single_threaded() -> None:
         raise RuntimeError(f"cannot fork: an import has started threads: {', '.join(sorted(names.values()))}")
 
 
-def _become_child(parent: int, name: str) -> None:
+def _fork() -> int:
+    _assert_single_threaded()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A signal that comes before the child has let go of the supervisor's handlers must not be lost in them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    pid = os.fork()
+    if not pid:
+        signal.set_wakeup_fd(-1)
+        default_stop_signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def default_stop_signals() -> None:
+    """Let stop signals end this process; for one that has inherited another's handlers."""
     for number in (*_STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
+
+
+def _become_child(parent: int, name: str) -> None:
     die_with_parent(signal.SIGKILL, parent)
     name_process(f"twinhull {name}")
 

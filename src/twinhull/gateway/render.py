@@ -24,6 +24,9 @@ _CIPHERS: Final = ":".join(
 # would move every pinned client.
 _NOWHERE: Final = "127.0.0.1:9"
 
+# A connection may need a second descriptor, for a file or a resolver.
+FILES_PER_CONNECTION: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class _Server:

@@ -115,7 +115,7 @@ class GatewaySettings:
     """How a line of the access log is written."""
     workers: int = 2
     """nginx worker processes."""
-    worker_connections: int = 16384
+    worker_connections: int = 8192
     """Connections per worker, both sides counted."""
     user: str | None = None
     """USER or USER GROUP that workers run as when started by root; none: nobody."""
@@ -131,7 +131,7 @@ class GatewaySettings:
     """How long running requests may go on when the gateway stops."""
     upload_buffer_kb: int = 256
     """Memory per upload between client and node."""
-    download_buffer_kb: int = 256
+    download_buffer_kb: int = 128
     """Memory per download between node and client."""
     check_interval_s: float = 1.0
     """Pause between two checks of a node's /readyz."""

@@ -20,7 +20,7 @@ import structlog
 from twinhull.gateway.health import Checks
 from twinhull.gateway.nginx import CURRENT, Nginx, find_nginx
 from twinhull.gateway.process import NginxProcess
-from twinhull.gateway.render import render
+from twinhull.gateway.render import FILES_PER_CONNECTION, render
 from twinhull.gateway.settings import Backend, GatewaySettings
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.kit.errors import Conflict, SettingsInvalid, Unavailable
@@ -31,7 +31,6 @@ _BACK_OFF_FIRST_S: Final = 0.1
 _BACK_OFF_MAX_S: Final = 10.0
 # An nginx that ran this long before it died starts again without delay.
 _STABLE_AFTER_S: Final = 60.0
-_FILES_PER_CONNECTION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +275,7 @@ def _worker_user() -> str | None:
 
 
 def _open_files(worker_connections: int) -> int:
-    wanted = worker_connections * _FILES_PER_CONNECTION
+    wanted = worker_connections * FILES_PER_CONNECTION
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 

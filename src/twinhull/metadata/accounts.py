@@ -16,7 +16,6 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, an
 from twinhull.metadata.schema import id_aliases, members, nodes, projects, records, repositories, robots, settings, users
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
 
-
 # One consistent state of the tables, as Store.read gives it: what the queries below are asked of.
 Snapshot = Connection
 

@@ -23,7 +23,10 @@ class Database(Protocol):
         ...
 
     def publish(self, position: int) -> None:
-        """Let every process of this node see that the log has reached this position; called inside `write`, after commit."""
+        """Let every process of this node see that the log reaches this position once the current `write` has committed.
+
+        Called inside `write`: only while the next writer waits do positions come out in the order of the commits.
+        """
         ...
 
     def position(self) -> int | None:

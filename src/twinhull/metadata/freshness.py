@@ -65,7 +65,7 @@ class Freshness:
         loop = asyncio.get_running_loop()
         try:
             if self._seen < 0:
-                self._seen = await loop.run_in_executor(self._executor, self._store.position)
+                self._seen = await loop.run_in_executor(self._executor, self._store.refresh_position)
                 return
             changed = await loop.run_in_executor(self._executor, self._store.changed_since, self._seen, _CHANGES_MAX + 1)
             if len(changed) > _CHANGES_MAX:
@@ -84,6 +84,16 @@ class Freshness:
             self._catching_up = None
 
 
+class Filling:
+    """One reading of a value that is to be cached; equal to no other."""
+
+    __slots__ = ("good",)
+
+    def __init__(self) -> None:
+        """Be good until something changes."""
+        self.good = True
+
+
 class LogCache(Generic[K, V]):
     """A bounded cache of answers, oldest use dropped first, that never keeps an answer older than a seen change.
 
@@ -95,7 +105,7 @@ class LogCache(Generic[K, V]):
         """Keep at most that many entries."""
         self._size_max = size_max
         self._entries: OrderedDict[K, V] = OrderedDict()
-        self._filling: dict[K, list[list[bool]]] = {}
+        self._filling: dict[K, list[Filling]] = {}
 
     def get(self, key: K) -> V | None:
         """Return the cached value, or None."""
@@ -104,20 +114,20 @@ class LogCache(Generic[K, V]):
             self._entries.move_to_end(key)
         return value
 
-    def begin(self, key: K) -> list[bool]:
+    def begin(self, key: K) -> Filling:
         """Say that a value is being read; the token tells whether it is still good when it arrives."""
-        token = [True]
+        token = Filling()
         self._filling.setdefault(key, []).append(token)
         return token
 
-    def store(self, key: K, token: list[bool], value: V | None) -> None:
+    def store(self, key: K, token: Filling, value: V | None) -> None:
         """Keep the value if nothing it depends on changed since `begin`; None only ends the filling."""
         tokens = self._filling.get(key)
         if tokens is not None:
             tokens.remove(token)
             if not tokens:
                 del self._filling[key]
-        if value is None or not token[0]:
+        if value is None or not token.good:
             return
         self._entries[key] = value
         self._entries.move_to_end(key)
@@ -128,11 +138,11 @@ class LogCache(Generic[K, V]):
         """Forget an entry, and what is being read for it."""
         self._entries.pop(key, None)
         for token in self._filling.get(key, ()):
-            token[0] = False
+            token.good = False
 
     def clear(self) -> None:
         """Forget everything, and what is being read."""
         self._entries.clear()
         for tokens in self._filling.values():
             for token in tokens:
-                token[0] = False
+                token.good = False

@@ -122,3 +122,8 @@ def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tup
     )
     query = select(named.c.digest, func.max(named.c.size)).group_by(named.c.digest).order_by(named.c.digest).limit(limit)
     return [(Digest(row[0]), int(row[1])) for row in connection.execute(query)]
+
+
+def count_conflicts(connection: Connection) -> int:
+    """Return how many concurrent writes were recorded of which one lost."""
+    return int(connection.execute(select(func.count()).select_from(schema.conflicts)).scalar_one())

@@ -9,33 +9,71 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, exists, select
+from sqlalchemy import Connection, Table, delete, text
 
 from twinhull.kit.reference import project_of
 from twinhull.metadata import schema
 from twinhull.metadata.schema import upsert
 from twinhull.records import kinds
 from twinhull.records.kinds import id_and_aliases, split_content_key, split_member_key, split_tag_key
-from twinhull.records.merge import Value, decode, values_of
+from twinhull.records.merge import Value, decode, is_dead, values_of
+
+# No column holds a larger number.
+_NUMBER_MAX: Final = 2**63 - 1
+# As many records as a rebuild reads at once.
+_PAGE: Final = 1000
+
+_IS_DEAD: Final = text("SELECT 1 FROM records WHERE kind = :kind AND key = :key AND dead")
+_RECORD: Final = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_RECORDS_PAGE: Final = text(
+    "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+)
+_FORGET_ALIAS: Final = text("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
+_ANY_IN_REPOSITORY: Final = text("SELECT 1 FROM manifests WHERE repository = :name LIMIT 1")
+_ANY_IN_PROJECT: Final = text(
+    "SELECT 1 FROM repositories WHERE project = :name"
+    " AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository = repositories.name) LIMIT 1"
+)
 
 Values = Mapping[str, Value]
 Projection = Callable[[Connection, str, Values | None], None]
 
 
-def project_record(connection: Connection, kind: str, key: str, values: Values | None) -> None:
-    """Bring the tables of this kind to match the record; `values` is None when the record is dead."""
+def project_record(connection: Connection, kind: str, key: str, values: Values | None, *, ids_before: Value = None) -> None:
+    """Bring the tables of this kind to match the record; `values` is None when the record is dead.
+
+    `ids_before` is the field of that name as it was projected last.
+    """
     _PROJECTIONS[kind](connection, key, values)
-    if values is not None and "ids" in values:
-        for alias in id_and_aliases(values["ids"])[1]:
-            connection.execute(upsert(schema.id_aliases), {"kind": kind, "id": alias, "key": key})
+    earlier = id_and_aliases(ids_before)[1]
+    aliases = id_and_aliases(values.get("ids"))[1] if values is not None else []
+    for alias in earlier:
+        if alias not in aliases:
+            connection.execute(_FORGET_ALIAS, {"kind": kind, "id": alias})
+    for alias in aliases:
+        connection.execute(upsert(schema.id_aliases), {"kind": kind, "id": alias, "key": key})
+
+
+def rebuild_projections(connection: Connection) -> None:
+    """Make all derived tables anew from the records, inside a writing transaction."""
+    for table in schema.metadata.sorted_tables:
+        if table.info == schema.DERIVED:
+            connection.execute(delete(table))
+    kind, key = "", ""
+    while page := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": _PAGE}).all():
+        for kind, key, encoded in page:
+            record = decode(encoded)
+            rules = kinds.KINDS[kind]
+            project_record(connection, kind, key, None if is_dead(rules, record) else values_of(rules, record))
 
 
 def _text(value: Value) -> str:
-    return value if isinstance(value, str) else ""
+    # PostgreSQL takes no NUL in a text; one node's must not stop the replication to another.
+    return value.replace("\x00", "") if isinstance(value, str) else ""
 
 
 def _number(value: Value, default: int = 0) -> int:
-    return value if isinstance(value, int) else default
+    return min(value, _NUMBER_MAX) if isinstance(value, int) else default
 
 
 def _json(value: Value) -> str:
@@ -133,9 +171,7 @@ def _robot(connection: Connection, key: str, values: Values | None) -> None:
 
 def _project(connection: Connection, key: str, values: Values | None) -> None:
     if values is None:
-        held = exists().where(schema.manifests.c.repository == schema.repositories.c.name)
-        query = select(schema.repositories.c.name).where(schema.repositories.c.project == key, held).limit(1)
-        if connection.execute(query).first() is None:
+        if connection.execute(_ANY_IN_PROJECT, {"name": key}).first() is None:
             return _remove(connection, schema.projects, name=key)
         values = _last_values(connection, kinds.PROJECT.name, key)
     described = values.get("metadata")
@@ -146,7 +182,7 @@ def _project(connection: Connection, key: str, values: Values | None) -> None:
         "name": key,
         "id": id_and_aliases(values.get("ids"))[0],
         "owner": _text(values.get("owner")),
-        "metadata": _json(items),
+        "metadata": _json(dict(sorted(items.items()))),
         "public": items.get("public") == "true",
         **_times(values),
     }
@@ -155,38 +191,38 @@ def _project(connection: Connection, key: str, values: Values | None) -> None:
 
 
 def _repository(connection: Connection, key: str, values: Values | None) -> None:
+    project = project_of(key)
     if values is None:
-        query = select(schema.manifests.c.digest).where(schema.manifests.c.repository == key).limit(1)
-        if connection.execute(query).first() is None:
-            return _remove(connection, schema.repositories, name=key)
+        if connection.execute(_ANY_IN_REPOSITORY, {"name": key}).first() is None:
+            _remove(connection, schema.repositories, name=key)
+            return _touch(connection, kinds.PROJECT.name, project)
         values = _last_values(connection, kinds.REPOSITORY.name, key)
     row = {
         "name": key,
-        "project": project_of(key),
+        "project": project,
         "id": id_and_aliases(values.get("ids"))[0],
         "description": _text(values.get("description")),
         **_times(values),
     }
     connection.execute(upsert(schema.repositories), row)
-    return None
+    # Its artifacts may have come before it.
+    return _touch(connection, kinds.PROJECT.name, project)
 
 
 def _last_values(connection: Connection, kind: str, key: str) -> Values:
-    query = select(schema.records.c.record).where(schema.records.c.kind == kind, schema.records.c.key == key)
-    encoded = connection.execute(query).scalar()
+    encoded = connection.execute(_RECORD, {"kind": kind, "key": key}).scalar()
     return values_of(kinds.KINDS[kind], decode(encoded)) if encoded is not None else {}
-
-
-_DEAD_CONTAINERS: Final = select(schema.records.c.kind, schema.records.c.key).where(schema.records.c.dead.is_(True))
 
 
 def _touch_containers(connection: Connection, repository: str) -> None:
     """Bring back, or let go, a repository and project whose records are dead, now that an artifact came or went."""
-    named = ((kinds.REPOSITORY.name, repository), (kinds.PROJECT.name, project_of(repository)))
-    for kind, key in named:
-        query = _DEAD_CONTAINERS.where(schema.records.c.kind == kind, schema.records.c.key == key)
-        if connection.execute(query).first() is not None:
-            _PROJECTIONS[kind](connection, key, None)
+    _touch(connection, kinds.REPOSITORY.name, repository)
+    _touch(connection, kinds.PROJECT.name, project_of(repository))
+
+
+def _touch(connection: Connection, kind: str, key: str) -> None:
+    if connection.execute(_IS_DEAD, {"kind": kind, "key": key}).first() is not None:
+        _PROJECTIONS[kind](connection, key, None)
 
 
 # -- content -------------------------------------------------------------------------------------------------------
@@ -217,7 +253,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
     # What a manifest names never changes, since its digest names its bytes: the rows are made once.
     blobs, children = values.get("blobs"), values.get("children")
     named = [
-        {"repository": repository, "manifest": digest, "blob": blob, "size": size, "required": bool(required)}
+        {"repository": repository, "manifest": digest, "blob": blob, "size": _number(size), "required": bool(required)}
         for blob, size, required in (blobs if isinstance(blobs, list) else [])
     ]
     if named:

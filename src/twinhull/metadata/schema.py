@@ -11,8 +11,18 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.types import TypeEngine
 
 metadata: Final = MetaData()
+
+
+def _name(length: int) -> TypeEngine[str]:
+    """Return a short text that sorts by its bytes, as OCI's lists do and SQLite does.
+
+    PostgreSQL would sort by the language that the database was made for.
+    """
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
 
 REPLICATED: Final = {"replication": "replicated"}
 DERIVED: Final = {"replication": "derived"}
@@ -23,8 +33,8 @@ NODE_LOCAL: Final = {"replication": "node-local"}
 records: Final = Table(
     "records",
     metadata,
-    Column("kind", String(32), primary_key=True),
-    Column("key", String(1024), primary_key=True),
+    Column("kind", _name(32), primary_key=True),
+    Column("key", _name(1024), primary_key=True),
     Column("record", LargeBinary, nullable=False),
     Column("dead", Boolean, nullable=False),
     # 0 to 255 by hash of the key; with the hash of the record's dots this makes the state root.
@@ -36,7 +46,7 @@ records: Final = Table(
 manifest_contents: Final = Table(
     "manifest_contents",
     metadata,
-    Column("digest", String(160), primary_key=True),
+    Column("digest", _name(160), primary_key=True),
     Column("content", LargeBinary, nullable=False),
     info=REPLICATED,
 )
@@ -45,10 +55,10 @@ changes: Final = Table(
     metadata,
     # The order in which this node wrote or applied; readers keep their cursor in it.
     Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("origin", String(64), nullable=False),
+    Column("origin", _name(64), nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("key", String(1024), nullable=False),
+    Column("kind", _name(32), nullable=False),
+    Column("key", _name(1024), nullable=False),
     Column("record", LargeBinary, nullable=False),
     Index("changes_by_origin", "origin", "seq", unique=True),
     sqlite_autoincrement=True,
@@ -60,11 +70,11 @@ changes: Final = Table(
 nodes: Final = Table(
     "nodes",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(255), nullable=False),
+    Column("id", _name(64), primary_key=True),
+    Column("name", _name(255), nullable=False),
     Column("slot", Integer, nullable=False),
-    Column("address", String(255), nullable=False),
-    Column("url", String(255), nullable=False),
+    Column("address", _name(255), nullable=False),
+    Column("url", _name(255), nullable=False),
     Column("token_keys", Text, nullable=False),
     Column("joined_ms", BigInteger, nullable=False),
     info=DERIVED,
@@ -72,17 +82,17 @@ nodes: Final = Table(
 settings: Final = Table(
     "settings",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", _name(255), primary_key=True),
     Column("value", Text, nullable=False),
     info=DERIVED,
 )
 users: Final = Table(
     "users",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", _name(255), primary_key=True),
     Column("id", BigInteger, nullable=False),
-    Column("email", String(255), nullable=False),
-    Column("realname", String(255), nullable=False),
+    Column("email", _name(255), nullable=False),
+    Column("realname", _name(255), nullable=False),
     Column("comment", Text, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("sysadmin", Boolean, nullable=False),
@@ -96,9 +106,9 @@ users: Final = Table(
 projects: Final = Table(
     "projects",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", _name(255), primary_key=True),
     Column("id", BigInteger, nullable=False),
-    Column("owner", String(255), nullable=False),
+    Column("owner", _name(255), nullable=False),
     # JSON object of Harbor's metadata strings: public, auto_scan, …
     Column("metadata", Text, nullable=False),
     Column("public", Boolean, nullable=False),
@@ -110,9 +120,9 @@ projects: Final = Table(
 members: Final = Table(
     "members",
     metadata,
-    Column("project", String(255), primary_key=True),
-    Column("entity_type", String(1), primary_key=True),
-    Column("entity", String(255), primary_key=True),
+    Column("project", _name(255), primary_key=True),
+    Column("entity_type", _name(1), primary_key=True),
+    Column("entity", _name(255), primary_key=True),
     Column("id", BigInteger, nullable=False),
     Column("role", Integer, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
@@ -125,11 +135,11 @@ robots: Final = Table(
     "robots",
     metadata,
     # Without the configurable prefix: "name", or "project+name".
-    Column("name", String(512), primary_key=True),
+    Column("name", _name(512), primary_key=True),
     Column("id", BigInteger, nullable=False),
-    Column("level", String(16), nullable=False),
+    Column("level", _name(16), nullable=False),
     # Empty for system robots.
-    Column("project", String(255), nullable=False),
+    Column("project", _name(255), nullable=False),
     Column("description", Text, nullable=False),
     # JSON list as Harbor's API has it: [{kind, namespace, access: [{resource, action, effect}]}].
     Column("permissions", Text, nullable=False),
@@ -147,8 +157,8 @@ robots: Final = Table(
 repositories: Final = Table(
     "repositories",
     metadata,
-    Column("name", String(255), primary_key=True),
-    Column("project", String(255), nullable=False),
+    Column("name", _name(255), primary_key=True),
+    Column("project", _name(255), nullable=False),
     Column("id", BigInteger, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
@@ -160,21 +170,21 @@ repositories: Final = Table(
 manifests: Final = Table(
     "manifests",
     metadata,
-    Column("repository", String(255), primary_key=True),
-    Column("digest", String(160), primary_key=True),
+    Column("repository", _name(255), primary_key=True),
+    Column("digest", _name(160), primary_key=True),
     Column("id", BigInteger, nullable=False),
-    Column("media_type", String(255), nullable=False),
-    Column("artifact_type", String(255), nullable=False),
-    Column("config_digest", String(160), nullable=False),
+    Column("media_type", _name(255), nullable=False),
+    Column("artifact_type", _name(255), nullable=False),
+    Column("config_digest", _name(160), nullable=False),
     # The digest this manifest refers to, or empty.
-    Column("subject", String(160), nullable=False),
+    Column("subject", _name(160), nullable=False),
     # Of the manifest's own bytes, and of all it names.
     Column("manifest_bytes", BigInteger, nullable=False),
     Column("total_bytes", BigInteger, nullable=False),
     # JSON object.
     Column("annotations", Text, nullable=False),
     Column("pushed_ms", BigInteger, nullable=False),
-    Column("pushed_by", String(512), nullable=False),
+    Column("pushed_by", _name(512), nullable=False),
     Index("manifests_by_subject", "repository", "subject"),
     Index("manifests_by_digest", "digest"),
     Index("manifests_by_id", "id"),
@@ -183,9 +193,9 @@ manifests: Final = Table(
 manifest_blobs: Final = Table(
     "manifest_blobs",
     metadata,
-    Column("repository", String(255), primary_key=True),
-    Column("manifest", String(160), primary_key=True),
-    Column("blob", String(160), primary_key=True),
+    Column("repository", _name(255), primary_key=True),
+    Column("manifest", _name(160), primary_key=True),
+    Column("blob", _name(160), primary_key=True),
     Column("size", BigInteger, nullable=False),
     # Non-distributable layers are named but need not be here.
     Column("required", Boolean, nullable=False),
@@ -196,30 +206,30 @@ manifest_blobs: Final = Table(
 manifest_children: Final = Table(
     "manifest_children",
     metadata,
-    Column("repository", String(255), primary_key=True),
-    Column("parent", String(160), primary_key=True),
-    Column("child", String(160), primary_key=True),
+    Column("repository", _name(255), primary_key=True),
+    Column("parent", _name(160), primary_key=True),
+    Column("child", _name(160), primary_key=True),
     Index("manifest_children_by_child", "repository", "child"),
     info=DERIVED,
 )
 tags: Final = Table(
     "tags",
     metadata,
-    Column("repository", String(255), primary_key=True),
-    Column("name", String(128), primary_key=True),
+    Column("repository", _name(255), primary_key=True),
+    Column("name", _name(128), primary_key=True),
     Column("id", BigInteger, nullable=False),
-    Column("digest", String(160), nullable=False),
+    Column("digest", _name(160), nullable=False),
     Column("immutable", Boolean, nullable=False),
     Column("pushed_ms", BigInteger, nullable=False),
-    Column("pushed_by", String(512), nullable=False),
+    Column("pushed_by", _name(512), nullable=False),
     Index("tags_by_digest", "repository", "digest"),
     info=DERIVED,
 )
 blob_links: Final = Table(
     "blob_links",
     metadata,
-    Column("repository", String(255), primary_key=True),
-    Column("digest", String(160), primary_key=True),
+    Column("repository", _name(255), primary_key=True),
+    Column("digest", _name(160), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("linked_ms", BigInteger, nullable=False),
     Index("blob_links_by_digest", "digest"),
@@ -228,31 +238,17 @@ blob_links: Final = Table(
 id_aliases: Final = Table(
     "id_aliases",
     metadata,
-    Column("kind", String(32), primary_key=True),
-    Column("id", BigInteger, primary_key=True),
-    Column("key", String(1024), nullable=False),
+    Column("kind", _name(32), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", _name(1024), nullable=False),
     info=DERIVED,
 )
-conflicts: Final = Table(
-    "conflicts",
-    metadata,
-    Column("kind", String(32), primary_key=True),
-    Column("key", String(1024), primary_key=True),
-    Column("field", String(64), primary_key=True),
-    # Names the concurrent writes, so that one conflict is recorded once however often it is merged.
-    Column("dots", String(512), primary_key=True),
-    Column("winner", Text, nullable=False),
-    Column("candidates", Text, nullable=False),
-    Column("recorded_ms", BigInteger, nullable=False),
-    info=DERIVED,
-)
-
 # -- node-local ----------------------------------------------------------------------------------------------------
 
 origins: Final = Table(
     "origins",
     metadata,
-    Column("origin", String(64), primary_key=True),
+    Column("origin", _name(64), primary_key=True),
     # The highest change of this origin that is applied here: together, the node's version vector.
     Column("seq", BigInteger, nullable=False),
     # Changes up to this one came by snapshot, so this node cannot serve them one by one.
@@ -262,7 +258,7 @@ origins: Final = Table(
 hybrid_clock: Final = Table(
     "hybrid_clock",
     metadata,
-    Column("node", String(64), primary_key=True),
+    Column("node", _name(64), primary_key=True),
     Column("ms", BigInteger, nullable=False),
     Column("counter", BigInteger, nullable=False),
     info=NODE_LOCAL,
@@ -270,24 +266,38 @@ hybrid_clock: Final = Table(
 id_counters: Final = Table(
     "id_counters",
     metadata,
-    Column("kind", String(32), primary_key=True),
+    Column("kind", _name(32), primary_key=True),
     Column("last_id", BigInteger, nullable=False),
     info=NODE_LOCAL,
 )
 invites: Final = Table(
     "invites",
     metadata,
-    Column("secret_hash", String(64), primary_key=True),
+    Column("secret_hash", _name(64), primary_key=True),
     Column("expires_ms", BigInteger, nullable=False),
     info=NODE_LOCAL,
 )
 peer_acknowledgements: Final = Table(
     "peer_acknowledgements",
     metadata,
-    Column("node", String(64), primary_key=True),
+    Column("node", _name(64), primary_key=True),
     # JSON object: the version vector that the peer last confirmed.
     Column("vector", Text, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
+    info=NODE_LOCAL,
+)
+# Not derived: what is written after a conflict settles it, and its record shows it no more.
+conflicts: Final = Table(
+    "conflicts",
+    metadata,
+    Column("kind", _name(32), primary_key=True),
+    Column("key", _name(1024), primary_key=True),
+    Column("field", _name(64), primary_key=True),
+    # Names the concurrent writes, so that one conflict is recorded once however often it is merged.
+    Column("dots", _name(1024), primary_key=True),
+    Column("winner", Text, nullable=False),
+    Column("candidates", Text, nullable=False),
+    Column("recorded_ms", BigInteger, nullable=False),
     info=NODE_LOCAL,
 )
 

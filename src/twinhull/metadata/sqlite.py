@@ -20,7 +20,10 @@ from sqlalchemy.pool import QueuePool
 
 from twinhull.kit.errors import StorageFull, Unavailable
 
-_POSITION: Final = struct.Struct("<Q")
+# Native: only that is one access to memory, so that no process can read half of a position.
+_POSITION: Final = struct.Struct("@Q")
+# What the first bits of an error code say of a disk that is full or failing.
+_DISK_CODES: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _CONNECTIONS_MAX: Final = 32
 
 
@@ -33,6 +36,8 @@ class SqliteDatabase:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._engine = _engine(path)
         self._writer: Connection | None = None
+        # The position that the running transaction will have reached.
+        self._due: int | None = None
         self._thread_lock = threading.Lock()
         self._lock_fd = os.open(run_dir / "write.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._page = _open_page(run_dir / "position")
@@ -58,16 +63,19 @@ class SqliteDatabase:
                         with self._writer.begin():
                             yield self._writer
                     except BaseException:
-                        # A connection on which a commit failed is not used again.
-                        self._writer.close()
-                        self._writer = None
+                        # Whatever state the failure left the connection in, the pool clears it before it is used again.
+                        writer, self._writer = self._writer, None
+                        writer.close()
                         raise
+                if self._due is not None:
+                    _POSITION.pack_into(self._page, 0, self._due)
             finally:
+                self._due = None
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def publish(self, position: int) -> None:
-        """Write the position into the shared page."""
-        _POSITION.pack_into(self._page, 0, position)
+        """Have `write` put the position into the shared page as soon as it has committed."""
+        self._due = position
 
     def position(self) -> int | None:
         """Read the position from the shared page."""
@@ -133,7 +141,7 @@ def _translated() -> Iterator[None]:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
             raise StorageFull(hint="free space on the disk that holds the data directory") from error
-        if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
+        if code is not None and code & 0xFF in _DISK_CODES:
             message = "the metadata database cannot be read or written"
             raise Unavailable(message, hint="the disk that holds the data directory is full or failing") from error
         if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from twinhull.kit.clock import Clock
 from twinhull.metadata.database import Database
@@ -19,7 +20,8 @@ _CHANGES_SINCE = text(
     "SELECT position, origin, seq, kind, key, record FROM changes WHERE position > :position ORDER BY position LIMIT :limit"
 )
 _CHANGES_OF = text(
-    "SELECT position, origin, seq, kind, key, record FROM changes WHERE origin = :origin AND seq > :seq ORDER BY seq LIMIT :limit"
+    "SELECT position, origin, seq, kind, key, record FROM changes"
+    " WHERE origin = :origin AND seq > :seq ORDER BY seq LIMIT :limit"
 )
 _VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
 _FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
@@ -61,8 +63,8 @@ class Store:
             transaction = Transaction(connection, node=self._node, slot=self._slot, clock=self._clock)
             yield transaction
             transaction.finish()
-        if transaction.position:
-            self._database.publish(transaction.position)
+            if transaction.position:
+                self._database.publish(transaction.position)
 
     def close(self) -> None:
         """Close the database."""
@@ -79,11 +81,12 @@ class Store:
         with self._database.read() as connection:
             return int(connection.execute(_POSITION).scalar() or 0)
 
-    def refresh_position(self) -> None:
-        """Publish the position again: a process that died between commit and publishing left it behind."""
+    def refresh_position(self) -> int:
+        """Publish the position again and return it: a process that died between commit and publishing left it behind."""
         with self._database.write() as connection:
             position = int(connection.execute(_POSITION).scalar() or 0)
-        self._database.publish(position)
+            self._database.publish(position)
+        return position
 
     def changed_since(self, position: int, limit: int) -> list[tuple[int, str, str]]:
         """Return (position, kind, key) of the changes after a position, oldest first."""
@@ -95,27 +98,13 @@ class Store:
         """Return the changes after a position with their positions, oldest first, whole."""
         with self._database.read() as connection:
             rows = connection.execute(_CHANGES_SINCE, {"position": position, "limit": limit}).all()
-            return [self._change(connection, tuple(row)) for row in rows]
+            return [_change(connection, row) for row in rows]
 
     def changes_of(self, origin: str, seq: int, limit: int) -> list[tuple[int, Change]]:
         """Return an origin's changes after a seq with their positions, whole."""
         with self._database.read() as connection:
             rows = connection.execute(_CHANGES_OF, {"origin": origin, "seq": seq, "limit": limit}).all()
-            return [self._change(connection, tuple(row)) for row in rows]
-
-    @staticmethod
-    def _change(connection: Connection, row: tuple[object, ...]) -> tuple[int, Change]:
-        position, origin, seq, kind, key, record = row
-        content = content_of(connection, str(kind), str(key))
-        change = Change(
-            origin=str(origin),
-            seq=int(str(seq)),
-            kind=str(kind),
-            key=str(key),
-            record=bytes(record) if isinstance(record, bytes | bytearray | memoryview) else b"",
-            content=content,
-        )
-        return int(str(position)), change
+            return [_change(connection, row) for row in rows]
 
     def vector(self) -> VersionVector:
         """Return, per origin, the highest change applied here."""
@@ -164,6 +153,12 @@ class Store:
         with self._database.read() as connection:
             rows = connection.execute(_RECORDS_OF_BUCKET, {"kind": kind, "bucket": bucket})
             return {row[0]: int(row[1]) for row in rows}
+
+
+def _change(connection: Connection, row: Row[Any]) -> tuple[int, Change]:
+    content = content_of(connection, row.kind, row.key)
+    change = Change(origin=row.origin, seq=row.seq, kind=row.kind, key=row.key, record=row.record, content=content)
+    return row.position, change
 
 
 def content_of(connection: Connection, kind: str, key: str) -> bytes | None:

@@ -18,10 +18,12 @@ from twinhull.metadata.schema import upsert
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
 from twinhull.records.merge import (
+    FieldConflict,
     Kind,
     Record,
     Value,
     conflicts_of,
+    created,
     decode,
     deleted,
     encode,
@@ -43,13 +45,18 @@ _GET_RECORD: Final = text("SELECT record FROM records WHERE kind = :kind AND key
 _GET_CLOCK: Final = text("SELECT ms, counter FROM hybrid_clock WHERE node = :node")
 _GET_ORIGIN: Final = text("SELECT seq FROM origins WHERE origin = :origin")
 _SET_SEQ: Final = text(
-    "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, :floor) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
+    "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, 0)"
+    " ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
 )
 _APPEND: Final = text(
     "INSERT INTO changes (origin, seq, kind, key, record) VALUES (:origin, :seq, :kind, :key, :record) RETURNING position"
 )
 _PUT_CONTENT: Final = text(
     "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING"
+)
+_KEEP_CONFLICT: Final = text(
+    "INSERT INTO conflicts (kind, key, field, dots, winner, candidates, recorded_ms)"
+    " VALUES (:kind, :key, :field, :dots, :winner, :candidates, :recorded_ms) ON CONFLICT (kind, key, field, dots) DO NOTHING"
 )
 _GET_ID: Final = text("SELECT last_id FROM id_counters WHERE kind = :kind")
 
@@ -68,7 +75,6 @@ class Transaction:
         self._slot = slot
         self._clock = clock
         self._last_stamp: Stamp | None = None
-        self._own_seq: int | None = None
         self._vector: VersionVector = {}
         self._clock_moved = False
 
@@ -89,16 +95,14 @@ class Transaction:
         return self._clock.unix_ms()
 
     def create(self, kind: Kind, key: str, fields: Mapping[str, Value], *, number: int | None = None) -> None:
-        """Make a thing that sets every field; `number` becomes its integer id. Raises Conflict if it lives already."""
+        """Make a thing with just these fields; `number` becomes its integer id. Raises Conflict if it lives already."""
         before = self.get(kind, key)
         if before is not None and not is_dead(kind, before):
             message = f"{kind.name} {key!r} already exists"
             raise Conflict(message)
         stamp = self._next_stamp()
-        complete = dict(fields)
-        if number is not None:
-            complete["ids"] = new_ids(number, stamp)
-        self._write(kind, key, written(kind, before, stamp, self._next_seq(), complete))
+        complete = fields if number is None else {**fields, "ids": new_ids(number, stamp)}
+        self._write(kind, key, created(before, stamp, self._next_seq(), complete), before)
 
     def put(self, kind: Kind, key: str, changed: Mapping[str, Value]) -> None:
         """Change some fields (none: renew it, so that it outlives a concurrent delete). Raises NotFound if it does not live."""
@@ -106,14 +110,14 @@ class Transaction:
         if before is None or is_dead(kind, before):
             message = f"{kind.name} {key!r} not found"
             raise NotFound(message)
-        self._write(kind, key, written(kind, before, self._next_stamp(), self._next_seq(), changed))
+        self._write(kind, key, written(kind, before, self._next_stamp(), self._next_seq(), changed), before)
 
     def delete(self, kind: Kind, key: str) -> bool:
         """Mark the thing deleted; return False if it did not live."""
         before = self.get(kind, key)
         if before is None or is_dead(kind, before):
             return False
-        self._write(kind, key, deleted(kind, before, self._next_stamp(), self._next_seq()))
+        self._write(kind, key, deleted(kind, before, self._next_stamp(), self._next_seq()), before)
         return True
 
     def put_content(self, digest: str, content: bytes) -> None:
@@ -181,7 +185,7 @@ class Transaction:
         merged = theirs if ours is None else merge(ours, theirs)
         if merged == ours:
             return False
-        self._store(kind, change.key, merged)
+        self._store(kind, change.key, merged, ours)
         return True
 
     def applied(self, origin: str) -> int:
@@ -200,11 +204,13 @@ class Transaction:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _write(self, kind: Kind, key: str, after: Record) -> None:
-        encoded = self._store(kind, key, after)
+    def _write(self, kind: Kind, key: str, after: Record, before: Record | None) -> None:
+        encoded = self._store(kind, key, after, before)
+        # Counted only now: a write that failed half-way must not leave a gap, whoever catches its exception.
+        self.seq = self._vector[self._node] = self._next_seq()
         self.position = self._append(self._node, self.seq, kind.name, key, encoded)
 
-    def _store(self, kind: Kind, key: str, record: Record) -> bytes:
+    def _store(self, kind: Kind, key: str, record: Record, before: Record | None) -> bytes:
         encoded = encode(record)
         dead = is_dead(kind, record)
         row = {
@@ -217,37 +223,35 @@ class Transaction:
         }
         self.connection.execute(upsert(schema.records), row)
         if len(record.versions) > 1:
-            self._record_conflicts(kind, key, record)
-        project_record(self.connection, kind.name, key, None if dead else values_of(kind, record))
+            for conflict in conflicts_of(kind, record):
+                self._record_conflict(kind, key, conflict)
+        ids_before = None if before is None or is_dead(kind, before) else values_of(kind, before).get("ids")
+        project_record(self.connection, kind.name, key, None if dead else values_of(kind, record), ids_before=ids_before)
         return encoded
 
-    def _record_conflicts(self, kind: Kind, key: str, record: Record) -> None:
-        for conflict in conflicts_of(kind, record):
-            candidates = [
-                {"value": field.value, "at_ms": field.write.stamp.ms, "node": field.write.stamp.origin}
-                for field in conflict.candidates
-            ]
-            row = {
-                "kind": kind.name,
-                "key": key,
-                "field": conflict.field,
-                "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(f.write.dot for f in conflict.candidates)),
-                "winner": msgspec.json.encode(conflict.winner).decode(),
-                "candidates": msgspec.json.encode(candidates).decode(),
-                "recorded_ms": self._clock.unix_ms(),
-            }
-            self.connection.execute(upsert(schema.conflicts), row)
+    def _record_conflict(self, kind: Kind, key: str, conflict: FieldConflict) -> None:
+        hide = conflict.field in kind.secret
+        candidates = [
+            {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": field.write.stamp.origin}
+            for field in conflict.candidates
+        ]
+        row = {
+            "kind": kind.name,
+            "key": key,
+            "field": conflict.field,
+            "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(field.write.dot for field in conflict.candidates)),
+            "winner": msgspec.json.encode(None if hide else conflict.winner).decode(),
+            "candidates": msgspec.json.encode(candidates).decode(),
+            "recorded_ms": self._clock.unix_ms(),
+        }
+        self.connection.execute(_KEEP_CONFLICT, row)
 
     def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> int:
         row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded}
         return int(self.connection.execute(_APPEND, row).scalar_one())
 
     def _next_seq(self) -> int:
-        if self._own_seq is None:
-            self._own_seq = self.applied(self._node)
-        self._own_seq += 1
-        self.seq = self._own_seq
-        return self.seq
+        return self.applied(self._node) + 1
 
     def _clock_now(self) -> Stamp:
         if self._last_stamp is None:
@@ -271,7 +275,7 @@ class Transaction:
             self._clock_moved = True
 
     def _save_seq(self, origin: str, seq: int) -> None:
-        self.connection.execute(_SET_SEQ, {"origin": origin, "seq": seq, "floor": 0})
+        self.connection.execute(_SET_SEQ, {"origin": origin, "seq": seq})
 
     def _check_content(self, key: str, content: bytes) -> None:
         _, digest = split_content_key(key)

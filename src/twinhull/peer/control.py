@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
-from sqlalchemy import func, select
 
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, TwinhullError, Unavailable
-from twinhull.metadata import schema
+from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.records.change import missing
 from twinhull.records.kinds import NODE
@@ -74,8 +73,8 @@ class Control:
 
         def read() -> tuple[int, int]:
             with self._engine.store.read() as connection:
-                conflicts = connection.execute(select(func.count()).select_from(schema.conflicts)).scalar_one()
-            return self._engine.store.position(), int(conflicts)
+                conflicts = members.count_conflicts(connection)
+            return self._engine.store.position(), conflicts
 
         position, conflicts = await in_thread(self._engine.executor, read)
         own = {**_described(self._own), "state": "self", "lag_changes": 0, "lag_bytes": 0, "lag_s": 0.0}
@@ -106,7 +105,8 @@ class Control:
             return "paused"
         peer = acknowledgements.peer(node.id)
         if not peer.subscribed:
-            return "down" if not puller.connected else "behind"
+            # A peer that nothing has been heard of yet may be there: only a failure tells.
+            return "behind" if puller.reachable else "down"
         if peer.suspect:
             return "suspect"
         return "in sync" if peer.caught_up and acknowledgements.lag(node.id)[0] == 0 else "behind"
@@ -118,13 +118,15 @@ class Control:
         except ValueError as error:
             raise Invalid("timeout_s must be a number of seconds") from error
         end_s = self._engine.clock.monotonic_s() + limit_s
+        await self._engine.neighbours.try_all()
         while True:
             document = await self.status_document()
             peers = [member for member in document["members"] if member["state"] != "self"]
             lagging = [
                 member
                 for member in peers
-                if member["state"] != "down" and (member["state"] != "in sync" or member["lag_bytes"] or member["lag_changes"])
+                if member["state"] not in ("down", "paused")
+                and (member["state"] != "in sync" or member["lag_bytes"] or member["lag_changes"])
             ]
             in_sync = not lagging and not document["node"]["lag_bytes"]
             if in_sync or self._engine.clock.monotonic_s() > end_s:
@@ -167,7 +169,10 @@ class Control:
     async def remove(self, request: web.Request) -> web.Response:
         """Take another node out of the cluster, reachable or not."""
         node = self._named((await request.json()).get("node"))
-        await in_thread(self._engine.executor, self._delete_node, node.id)
+        seq = await in_thread(self._engine.executor, self._delete_node, node.id)
+        self._engine.wrote(seq)
+        # The others must refuse it from now on, and it shall hear what became of it if it can.
+        await self._engine.acknowledgements.wait(seq)
         await self._engine.neighbours.refresh()
         return web.json_response({"node": node.name})
 
@@ -177,6 +182,7 @@ class Control:
         if not peers:
             raise Conflict("this node is a cluster of one", hint="there is nothing to leave")
         seq = await in_thread(self._engine.executor, self._delete_node, self._own.id)
+        self._engine.wrote(seq)
         heard = await self._engine.acknowledgements.wait(seq)
         if not heard:
             log.warning("no peer has heard that this node leaves", peers=[node.name for node in peers])

@@ -121,7 +121,9 @@ class PeerRoutes:
             return await handler(request)
         except TwinhullError as error:
             status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-            log.info("peer request refused", path=request.path[:200], status=status, error=str(error))
+            # A peer asks for blobs and uploads wherever they might be; that some are not here is no news.
+            tell = log.debug if status == 404 else log.info
+            tell("peer request refused", path=request.path[:200], status=status, error=str(error))
             return web.json_response({"error": str(error)}, status=status)
 
     async def _member(self, request: web.Request) -> str:
@@ -153,9 +155,12 @@ class PeerRoutes:
             wish = msgspec.json.decode(await request.read(), type=JoinRequest)
         except msgspec.MsgspecError as error:
             raise Invalid("the join request cannot be read") from error
-        answer = await in_thread(self._engine.executor, self._doorkeeper.admit, wish)
+        admitted = await in_thread(self._engine.executor, self._doorkeeper.admit, wish)
+        self._engine.wrote(admitted.seq)
         await self._engine.neighbours.refresh()
-        return web.Response(body=msgspec.msgpack.encode(answer))
+        # All members must know the newcomer before it takes its first write: they ask it then, and wait for it.
+        await self._engine.acknowledgements.wait(admitted.seq)
+        return web.Response(body=msgspec.msgpack.encode(admitted.answer))
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
@@ -177,6 +182,7 @@ class PeerRoutes:
                 acknowledgements=self._engine.acknowledgements,
                 executor=self._engine.executor,
                 clock=self._engine.clock,
+                linked=self._engine.linked,
             )
             await self._engine.serve_feed(feed)
         except* TwinhullError as group:
@@ -268,6 +274,7 @@ class PeerRoutes:
             source.seek(start)
             while piece := await in_thread(self._engine.executor, source.read, _PIECE_BYTES):
                 await response.write(piece)
+                self._engine.sent(request[_PEER], len(piece))
         await response.write_eof()
         return response
 
@@ -281,6 +288,7 @@ class PeerRoutes:
                 if not response.prepared:
                     await response.prepare(request)
                 await response.write(piece)
+                self._engine.sent(request[_PEER], len(piece))
         except BlobUploadUnknown:
             if not response.prepared:
                 raise

@@ -210,9 +210,9 @@ def created(record: Record | None, stamp: Stamp, seq: int, fields: Mapping[str, 
     It says something about every field, None where nothing is given, so that nothing of an earlier life shows through.
     """
     seen, deletions = _seen(record)
-    earlier = {name for version in record.versions for name in version.fields} if record is not None else set()
+    earlier = _names(record) if record is not None else set()
     write = Write(stamp, seq, seen)
-    complete = {name: Field(fields.get(name), write) for name in {*earlier, *fields}}
+    complete = {name: Field(fields.get(name), write) for name in sorted({*earlier, *fields})}
     return Record(versions=(Version(write, deleted=False, fields=complete, deletions=deletions),), context=_next(seen, write))
 
 
@@ -238,10 +238,17 @@ def _replaced(
             kept = next((field for field in reversed(candidates) if field.value == value), None)
             # A joined value is nobody's own: this write is the first to say it.
             fields[name] = kept if kept is not None else Field(value, write)
+        # A field that only a version without a say has is gone; this write has seen it, and says so.
+        fields.update({name: Field(None, write) for name in _names(record) if name not in fields})
     fields.update({name: Field(value, write) for name, value in changed.items()})
     if deleted:
         deletions = _next(deletions, write)
     return Record(versions=(Version(write, deleted, fields, deletions),), context=_next(seen, write))
+
+
+def _names(record: Record) -> set[str]:
+    """Return the names of all fields that any version has."""
+    return {name for version in record.versions for name in version.fields}
 
 
 def _seen(record: Record | None) -> tuple[SeenSeqs, SeenSeqs]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
+from urllib.parse import parse_qsl
 
-from twinhull.kit.errors import TokenInvalid, Unauthenticated
+from twinhull.kit.errors import NameInvalid, TokenInvalid, Unauthenticated
+from twinhull.kit.reference import parse_repository
 from twinhull.registry.errors import Unauthorized
 from twinhull.web.asgi import Scope
 from twinhull.web.identity import Action, Caller, Identity
@@ -26,9 +28,9 @@ class Access:
         try:
             return await self._identity.identify(scope, action, repository)
         except TokenInvalid as error:
-            raise InvalidToken(error.message, scopes=scopes_of(action, repository), detail=error.detail) from error
+            raise InvalidToken(error.message, scopes=_wanted(scope, action, repository), detail=error.detail) from error
         except Unauthenticated as error:
-            raise Unauthorized(error.message, scopes=scopes_of(action, repository), detail=error.detail) from error
+            raise Unauthorized(error.message, scopes=_wanted(scope, action, repository), detail=error.detail) from error
 
     async def may_mount(self, caller: Caller, repository: str, source: str) -> bool:
         """Tell whether a blob of the source may be mounted into the repository, to which the caller may push.
@@ -56,6 +58,18 @@ class Access:
 
 class InvalidToken(Unauthorized, TokenInvalid):
     """The token is forged, expired, for another service, or its owner is gone."""
+
+
+def _wanted(scope: Scope, action: Action, repository: str) -> str:
+    """Return all scopes that the request needs: a mount reads from another repository, and clients ask again only once."""
+    scopes = scopes_of(action, repository)
+    if action != "push" or scope["method"] != "POST":
+        return scopes
+    try:
+        source = parse_repository(dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("from", ""))
+    except (NameInvalid, ValueError):
+        return scopes
+    return f"{scopes} {scopes_of('pull', source)}" if source != repository else scopes
 
 
 def scopes_of(action: Action, repository: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from twinhull.catalog.contents import Contents, Located
@@ -79,11 +80,12 @@ class BlobHandlers:
         tail = f"\r\n--{boundary}--\r\n".encode("ascii")
         length = sum(map(len, heads)) + sum(part.length for part in parts) + len(tail)
 
-        async def body() -> AsyncIterator[bytes]:
+        async def body() -> AsyncGenerator[bytes, None]:
             for head, part in zip(heads, parts, strict=True):
                 yield head
-                async for piece in self._pieces(digest, blob, part):
-                    yield piece
+                async with aclosing(self._pieces(digest, blob, part)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             yield tail
 
         headers: Headers = [
@@ -94,7 +96,7 @@ class BlobHandlers:
         ]
         return Answer(206, headers, pieces=body())
 
-    async def _pieces(self, digest: Digest, blob: Located, part: Part) -> AsyncIterator[bytes]:
+    async def _pieces(self, digest: Digest, blob: Located, part: Part) -> AsyncGenerator[bytes, None]:
         position, end = part.start, part.start + part.length
         try:
             while position < end:

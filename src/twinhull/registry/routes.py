@@ -86,7 +86,7 @@ class Registry:
         caller = await self._access.identify(scope, route.action, target.repository)
         answer = await route.handler(Request(scope, receive, send), target, caller)
         if answer is not None:
-            await answer.send_to(send)
+            await answer.send_to(send, receive)
 
 
 def parse_path(path: str) -> tuple[str, Target]:

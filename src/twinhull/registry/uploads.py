@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.peers import Durability
@@ -17,6 +17,9 @@ from twinhull.registry.ranges import parse_chunk_range
 from twinhull.registry.target import Target
 from twinhull.web.asgi import Answer, Headers, Receive, Request, Scope, Send
 from twinhull.web.identity import Caller
+
+# A body up to this is written in one turn of a thread together with what follows: most of a small image's layers are.
+SHORT_BYTES: Final = 256 * 1024
 
 
 class Relay(Protocol):
@@ -66,7 +69,7 @@ class UploadHandlers:
         whole = request.query("digest")
         if whole is not None:
             digest = known_digest(whole)
-            taken = await self._uploads.take_whole(target.repository, digest, request.body())
+            taken = await self._uploads.take_whole(target.repository, digest, await request.short_body(SHORT_BYTES))
             return await self._created(request, target.repository, digest, taken)
         algorithm = request.query("digest-algorithm") or "sha256"
         return _begun(target.repository, await self._uploads.begin(target.repository, algorithm))
@@ -83,7 +86,7 @@ class UploadHandlers:
         if await self._relayed(request, target, caller):
             return None
         chunk = _chunk(request)
-        offset = await self._uploads.append(target.repository, target.reference, chunk, request.body())
+        offset = await self._uploads.append(target.repository, target.reference, chunk, await request.short_body(SHORT_BYTES))
         return Answer(202, [*_progress(target.repository, target.reference, offset), NO_CONTENT_LENGTH])
 
     async def put(self, request: Request, target: Target, caller: Caller) -> Answer | None:
@@ -94,7 +97,9 @@ class UploadHandlers:
         if not wanted:
             raise DigestInvalid("the closing PUT lacks the parameter digest")
         digest = known_digest(wanted)
-        taken = await self._uploads.finish(target.repository, target.reference, digest, _chunk(request), request.body())
+        taken = await self._uploads.finish(
+            target.repository, target.reference, digest, _chunk(request), await request.short_body(SHORT_BYTES)
+        )
         return await self._created(request, target.repository, digest, taken)
 
     async def cancel(self, request: Request, target: Target, caller: Caller) -> Answer | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,23 +35,43 @@ class PeerState:
     heard_s: float = 0.0
     # What it must have confirmed before it counts as caught up.
     target: VersionVector = field(default_factory=dict)
+    # Until then it may answer alone, so no write that it lacks is acknowledged, whatever has become of it since.
+    promised_until_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
     seq: int
     pending: set[str]
+    since_s: float
     done: asyncio.Future[None]
+    # Only the peer's word, or time, ends it: the peer was promised to be waited for.
+    promised: bool = False
 
 
 class Acknowledgements:
     """The peers' confirmations of this node's changes. Used on one event loop."""
 
-    def __init__(self, node: str, clock: Clock, *, timeout_s: float) -> None:
-        """Take this node's id and how long a silent peer is waited for."""
+    def __init__(
+        self,
+        node: str,
+        clock: Clock,
+        *,
+        timeout_s: float,
+        lease_s: float,
+        inherited_s: float = 0.0,
+        on_promise: Callable[[float], None] | None = None,
+    ) -> None:
+        """Take this node's id, how long a silent peer is waited for, and how long a peer may be promised to be.
+
+        For `inherited_s` seconds promises of an earlier life hold; `on_promise` is told until when the latest one holds.
+        """
         self._node = node
         self._clock = clock
         self._timeout_s = timeout_s
+        self._lease_s = lease_s
+        self._inherited_until_s = clock.monotonic_s() + inherited_s
+        self._on_promise = on_promise
         self._peers: dict[str, PeerState] = {}
         self._waiters: set[_Waiter] = set()
         self._own: VersionVector = {}
@@ -59,6 +79,11 @@ class Acknowledgements:
         self._moments: deque[tuple[int, float]] = deque(maxlen=_MOMENTS_MAX)
 
     # -- what happens ----------------------------------------------------------------------------------------------
+
+    @property
+    def own_seq(self) -> int:
+        """The last change of this node that is known here."""
+        return self._own.get(self._node, 0)
 
     def peer(self, node: str) -> PeerState:
         """Return the state of a peer, made when it is first heard of."""
@@ -79,7 +104,7 @@ class Acknowledgements:
     def subscribed(self, node: str, vector: VersionVector, linked: list[str]) -> None:
         """Note that a peer has begun to read this node's changes."""
         peer = self.peer(node)
-        peer.subscribed, peer.caught_up, peer.suspect, peer.target = True, False, False, dict(self._own)
+        peer.subscribed, peer.caught_up, peer.suspect, peer.target = True, False, False, self._due_to(node)
         self.acknowledged(node, vector, linked, 0)
 
     def acknowledged(self, node: str, vector: VersionVector, linked: list[str], missing_bytes: int) -> None:
@@ -94,30 +119,57 @@ class Acknowledgements:
                 self._discharge(waiter, node)
 
     def lost(self, node: str) -> None:
-        """Note that a peer no longer reads this node's changes; nobody waits for it."""
+        """Note that a peer no longer reads this node's changes; nobody waits for it longer than it was promised."""
         peer = self.peer(node)
         peer.subscribed = peer.caught_up = False
-        for waiter in list(self._waiters):
-            self._discharge(waiter, node)
+        self._give_up(node)
 
     def forget(self, node: str) -> None:
         """Note that a peer is no member any more."""
         self.lost(node)
         self._peers.pop(node, None)
 
+    def _due_to(self, node: str) -> VersionVector:
+        """Return what a peer must have in the end: all that is here but its own changes, which it surely has."""
+        return {origin: seq for origin, seq in self._own.items() if origin != node}
+
     def _assess(self, peer: PeerState) -> None:
         if (peer.caught_up and not peer.suspect) or not covers(peer.vector, peer.target):
             return
-        if missing(peer.vector, self._own) <= _NEAR_CHANGES:
+        if missing(peer.vector, self._due_to(peer.node)) <= _NEAR_CHANGES:
             peer.caught_up, peer.suspect = peer.subscribed, False
         else:
-            peer.target = dict(self._own)
+            peer.target = self._due_to(peer.node)
+
+    def _give_up(self, node: str) -> None:
+        for waiter in list(self._waiters):
+            if not waiter.promised:
+                self._discharge(waiter, node)
 
     @staticmethod
     def _discharge(waiter: _Waiter, node: str) -> None:
         waiter.pending.discard(node)
         if not waiter.pending and not waiter.done.done():
             waiter.done.set_result(None)
+
+    # -- promising -------------------------------------------------------------------------------------------------
+
+    def promise(self, node: str) -> float:
+        """Return for how many seconds from now on no write is acknowledged that this peer lacks; 0 if it is not waited for.
+
+        What is written from now on waits for the peer; what was written before must be sent to it ahead of the promise.
+        """
+        if not self.is_waited_for(node):
+            return 0.0
+        now_s = self._clock.monotonic_s()
+        waiting_since_s = min((waiter.since_s for waiter in self._waiters if node in waiter.pending), default=now_s)
+        # A write that waits already shall not wait longer than its limit because of a promise made meanwhile.
+        if waiting_since_s + self._timeout_s < now_s + self._lease_s:
+            return 0.0
+        self.peer(node).promised_until_s = now_s + self._lease_s
+        if self._on_promise is not None:
+            self._on_promise(now_s + self._lease_s)
+        return self._lease_s
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -128,34 +180,54 @@ class Acknowledgements:
 
     async def wait(self, seq: int) -> set[str]:
         """Return the peers that have applied this node's change `seq`: once all that are waited for have, or time is up."""
-        pending = {
-            peer.node for peer in self._peers.values() if self.is_waited_for(peer.node) and peer.vector.get(self._node, 0) < seq
-        }
-        if pending:
-            waiter = _Waiter(seq, pending, asyncio.get_running_loop().create_future())
-            self._waiters.add(waiter)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await waiter.done
-            except TimeoutError:
-                # From now on nobody waits for these until they have caught up: one dead office never stops the other.
-                for node in list(waiter.pending):
-                    self.suspects(node)
-            finally:
-                self._waiters.discard(waiter)
+        pending = {node for node in self._lacking(seq) if self.is_waited_for(node)}
+        if pending and (late := await self._wait_for(seq, pending, self._timeout_s)):
+            # From now on nobody waits for these until they have caught up: one dead office never stops the other.
+            for node in late & self._peers.keys():
+                self.suspects(node)
+        await self._keep_promises(seq)
         return {peer.node for peer in self._peers.values() if peer.vector.get(self._node, 0) >= seq}
+
+    def _lacking(self, seq: int) -> list[str]:
+        return [peer.node for peer in self._peers.values() if peer.vector.get(self._node, 0) < seq]
+
+    async def _keep_promises(self, seq: int) -> None:
+        """Wait for those that nobody waits for any more, but that may still answer alone."""
+        now_s = self._clock.monotonic_s()
+        promised = {node for node in self._lacking(seq) if self._peers[node].promised_until_s > now_s}
+        if promised:
+            until_s = max(self._peers[node].promised_until_s for node in promised)
+            await self._wait_for(seq, promised, until_s - now_s, promised=True)
+        if (inherited_s := self._inherited_until_s - self._clock.monotonic_s()) > 0 and (not self._peers or self._lacking(seq)):
+            await asyncio.sleep(inherited_s)
+
+    async def _wait_for(self, seq: int, pending: set[str], limit_s: float, *, promised: bool = False) -> set[str]:
+        """Return those of the peers that were still waited for when time was up."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(seq, pending, self._clock.monotonic_s(), done, promised)
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(limit_s):
+                await waiter.done
+        except TimeoutError:
+            return set(waiter.pending)
+        finally:
+            self._waiters.discard(waiter)
+        return set()
 
     def suspects(self, node: str) -> None:
         """Stop waiting for a peer until it has caught up."""
         peer = self.peer(node)
-        peer.suspect, peer.target = True, dict(self._own)
-        for waiter in list(self._waiters):
-            self._discharge(waiter, node)
+        peer.suspect, peer.target = True, self._due_to(node)
+        self._give_up(node)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
 
     def lag(self, node: str) -> tuple[int, int, float]:
         """Return how far a peer is behind: in changes, in bytes of blobs, and in seconds."""
         peer = self.peer(node)
-        return missing(peer.vector, self._own), peer.missing_bytes, self._age_s(peer.vector.get(self._node, 0))
+        behind = missing(peer.vector, self._due_to(node))
+        return behind, peer.missing_bytes, self._age_s(peer.vector.get(self._node, 0))
 
     def _age_s(self, confirmed: int) -> float:
         """Return how old this node's first change after `confirmed` is, to about a tenth of a second."""

@@ -38,6 +38,8 @@ class WorkerCalls:
 
     async def on_call(self, call: Call) -> Result:
         """Answer a worker."""
+        # A call that comes while the agent starts must not be answered as if there were no peers.
+        await self._engine.started.wait()
         match call:
             case Reach():
                 return await self._reach(call)
@@ -46,11 +48,8 @@ class WorkerCalls:
             case Fetch():
                 return await self._fetch(Digest(call.digest), call.size)
             case Beyond():
-                transfer = self._engine.transfers.running(Digest(call.digest))
-                if transfer is None:
-                    return -1
-                offset = await transfer.wait_beyond(call.offset)
-                return -1 if transfer.ended.done() else offset
+                reached = await self._engine.transfers.wait_beyond(Digest(call.digest), call.number, call.offset)
+                return -1 if reached is None else reached
 
     def on_notice(self, notice: Notice) -> None:
         """Take note of an upload's progress."""
@@ -60,19 +59,28 @@ class WorkerCalls:
                 if first and notice.size >= FOLLOWED_UPLOAD_BYTES_MIN:
                     self._engine.offer(UploadGrew(upload_id=notice.upload_id))
             case Ended():
-                self._engine.spawn(self._upload_ended(notice))
+                digest = Digest(notice.digest) if notice.digest is not None else None
+                if self._engine.tails.ended(notice.upload_id, digest):
+                    # At once, ahead of the change that names the blob: who followed it must not begin to fetch it.
+                    self._engine.offer(UploadEnded(upload_id=notice.upload_id, digest=digest))
+                elif digest is not None and self._engine.has_subscribers:
+                    self._engine.spawn(self._send_if_small(digest))
 
-    async def _upload_ended(self, notice: Ended) -> None:
+    async def _send_if_small(self, digest: Digest) -> None:
         engine = self._engine
-        digest = Digest(notice.digest) if notice.digest is not None else None
-        followed = engine.tails.ended(notice.upload_id, digest)
-        if not engine.has_subscribers:
+
+        def read() -> bytes | None:
+            size = engine.blobs.stat(digest)
+            if size is None or size > INLINE_BLOB_BYTES_MAX:
+                return None
+            return engine.blobs.read(digest, 0, size)
+
+        try:
+            content = await in_thread(engine.executor, read)
+        except TwinhullError as error:
+            log.debug("small blob not sent along", digest=digest, error=str(error))
             return
-        size = await in_thread(engine.executor, engine.blobs.stat, digest) if digest is not None else 0
-        if followed:
-            engine.offer(UploadEnded(upload_id=notice.upload_id, digest=digest, size=size or 0))
-        elif digest is not None and size is not None and size <= INLINE_BLOB_BYTES_MAX:
-            content = await in_thread(engine.executor, engine.blobs.read, digest, 0, size) if size else b""
+        if content is not None:
             engine.offer(InlineBlob(digest=digest, content=content))
 
     # -- durability ------------------------------------------------------------------------------------------------
@@ -99,17 +107,12 @@ class WorkerCalls:
     async def _hold(self, blobs: list[tuple[str, int]], nodes: set[str]) -> bool:
         """Tell whether enough peers have all these blobs, once they say so."""
         wanted = self._engine.settings.full_copies
-        clients = [neighbour.client for neighbour in self._engine.neighbours.active() if neighbour.node.id in nodes]
-        answers = [asyncio.ensure_future(client.hold(blobs, timeout_s=_HOLD_TIMEOUT_S)) for client in clients]
+        asked = [neighbour for neighbour in self._engine.neighbours.active() if neighbour.node.id in nodes]
+        answers = [asyncio.ensure_future(self._held_at(neighbour, blobs)) for neighbour in asked]
         confirmed = 0
         try:
             for answer in asyncio.as_completed(answers):
-                try:
-                    await answer
-                except TwinhullError as error:
-                    log.warning("peer does not hold the blobs", error=str(error))
-                    continue
-                confirmed += 1
+                confirmed += await answer
                 if confirmed >= wanted:
                     return True
         finally:
@@ -117,26 +120,53 @@ class WorkerCalls:
                 answer.cancel()
         return False
 
+    async def _held_at(self, neighbour: Neighbour, blobs: list[tuple[str, int]]) -> bool:
+        """Tell whether the peer has all these blobs; a peer that has fallen silent is not waited for."""
+        state = self._engine.acknowledgements.peer(neighbour.node.id)
+        answer = asyncio.ensure_future(neighbour.client.hold(blobs, timeout_s=_HOLD_TIMEOUT_S))
+        try:
+            while not (await asyncio.wait([answer], timeout=self._engine.settings.ack_timeout_s))[0]:
+                silent_s = self._engine.clock.monotonic_s() - state.heard_s
+                if not state.subscribed or silent_s > self._engine.settings.ack_timeout_s:
+                    log.warning("peer fell silent before it held the blobs", peer=neighbour.node.id)
+                    return False
+            answer.result()
+        except TwinhullError as error:
+            log.warning("peer does not hold the blobs", peer=neighbour.node.id, error=str(error))
+            return False
+        finally:
+            answer.cancel()
+        return True
+
     # -- questions -------------------------------------------------------------------------------------------------
 
     async def _find(self, call: Find) -> bool:
-        asked = [neighbour for neighbour in self._engine.neighbours.active() if neighbour.puller.reachable]
+        asked = [neighbour for neighbour in self._engine.neighbours.active() if neighbour.puller.is_worth_asking()]
         answers = await asyncio.gather(*(self._find_at(neighbour, call) for neighbour in asked))
         records = [record for answer in answers for record in answer]
-        return await in_thread(self._engine.executor, self._merge, records) if records else False
+        if records:
+            await in_thread(self._engine.executor, self._merge, records)
+        # Also when the stream has brought them in the meantime: the caller looked before that, and has to look again.
+        return bool(records)
 
     async def _find_at(self, neighbour: Neighbour, call: Find) -> list[Change]:
+        began_s = self._engine.clock.monotonic_s()
+        if not neighbour.puller.reachable:
+            # One question finds out whether it is back; others do not wait for that.
+            neighbour.puller.gave_no_answer(_FIND_TIMEOUT_S)
         try:
-            return await neighbour.client.find(call.kind, call.key, timeout_s=_FIND_TIMEOUT_S)
+            records = await neighbour.client.find(call.kind, call.key, timeout_s=_FIND_TIMEOUT_S)
         except TwinhullError as error:
-            log.info("peer gave no answer", peer=neighbour.node.id, error=str(error))
-            neighbour.puller.gave_no_answer()
+            log.debug("peer gave no answer", peer=neighbour.node.id, error=str(error))
+            neighbour.puller.gave_no_answer(self._engine.clock.monotonic_s() - began_s)
             return []
+        neighbour.puller.answered()
+        return records
 
-    def _merge(self, records: list[Change]) -> bool:
+    def _merge(self, records: list[Change]) -> None:
         with self._engine.store.write() as transaction:
-            changed = [transaction.merge_record(record) for record in records]
-        return any(changed)
+            for record in records:
+                transaction.merge_record(record)
 
     async def _fetch(self, digest: Digest, size: int) -> str:
         engine = self._engine
@@ -144,7 +174,7 @@ class WorkerCalls:
             return ""
         transfer = engine.transfers.start(digest, size)
         await transfer.wait_beyond(0)
-        return "" if transfer.ended.done() else transfer.upload_id
+        return "" if transfer.ended.done() else f"{transfer.number} {transfer.upload_id}"
 
     async def hold(self, blobs: list[tuple[str, int]]) -> None:
         """Return when all these blobs are on this node's disk: a peer's push waits for it."""

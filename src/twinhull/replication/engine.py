@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,16 +15,18 @@ import structlog
 from twinhull.blobs.store import BlobStore
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
-from twinhull.metadata import members
+from twinhull.kit.errors import TwinhullError
+from twinhull.metadata import content, members
 from twinhull.metadata.store import Store
-from twinhull.records.change import Change
+from twinhull.records.change import Change, VersionVector, joined
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, NODE, split_content_key
 from twinhull.records.merge import decode, is_dead, values_of
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.feed import Feed
+from twinhull.replication.following import FOLLOWED_MAX, Following
 from twinhull.replication.neighbours import Neighbours
 from twinhull.replication.page import FOREVER_MS, SyncPage
-from twinhull.replication.protocol import FromSource
+from twinhull.replication.protocol import FromSource, UploadGrew
 from twinhull.replication.tails import Tails
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfers import Transfers
@@ -34,8 +36,12 @@ log = structlog.get_logger(__name__)
 
 _NAMED_BLOBS_PAGE: Final = 1000
 _LOOK_AT_LOG_S: Final = 0.1
-# The share of the time after which a peer stops waiting for this node; see docs/decisions/0004.
+# The share of the time after which a peer is not waited for any more; see docs/decisions/0004.
 _LEASE_SHARE: Final = 0.75
+_PINGS_IN_A_LEASE: Final = 3
+# Threads that wait for bytes of peers: for those that are followed, and for as many that are fetched.
+_MOVERS: Final = FOLLOWED_MAX + 16
+_TIDY_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,8 @@ class EngineSettings:
     ack_timeout_s: float = 2.0
     refuse_on_loss: bool = False
     full_copies: int = 1
+    # What an upload or a transfer may rest before it is taken for abandoned.
+    upload_idle_s: float = 7 * 24 * 3600.0
 
 
 class Engine:
@@ -74,7 +82,15 @@ class Engine:
         self._page = page
         self._is_ready = trust.is_ready()
         jitter = random.Random(identity.node)  # noqa: S311 - spreads retries, hides nothing
-        self.acknowledgements = Acknowledgements(identity.node, clock, timeout_s=settings.ack_timeout_s)
+        lease_s = settings.ack_timeout_s * _LEASE_SHARE
+        self.acknowledgements = Acknowledgements(
+            identity.node,
+            clock,
+            timeout_s=settings.ack_timeout_s,
+            lease_s=lease_s,
+            inherited_s=min(page.promised_s(clock), lease_s),
+            on_promise=page.set_promised,
+        )
         self.neighbours = Neighbours(
             cluster=identity.cluster,
             store=store,
@@ -83,12 +99,27 @@ class Engine:
             tls=trust.client_context(),
             executor=executor,
             clock=clock,
-            lease_s=settings.ack_timeout_s * _LEASE_SHARE,
+            ping_s=lease_s / _PINGS_IN_A_LEASE,
             jitter=jitter,
         )
         self.neighbours.receiver = self
-        self.tails = Tails(blobs, executor)
-        self.transfers = Transfers(blobs, self.neighbours.sources, executor=executor, clock=clock, jitter=jitter)
+        self.tails = Tails(blobs, executor, clock)
+        self._movers = ThreadPoolExecutor(_MOVERS, thread_name_prefix="mover")
+        self.transfers = Transfers(
+            blobs,
+            self.neighbours.sources,
+            executor=executor,
+            movers=self._movers,
+            is_named=self._is_named,
+            jitter=jitter,
+        )
+        self.following = Following(blobs, self.transfers, executor=executor, movers=self._movers)
+        # Bytes of blobs sent, by peer.
+        self.sent_bytes: dict[str, int] = {}
+        self.started = asyncio.Event()
+        # What is applied here, and whose blobs are on their way.
+        self._settled: VersionVector = {}
+        self._reachable: frozenset[str] = frozenset()
         self._feeds: set[Feed] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking_at_log = asyncio.Event()
@@ -97,10 +128,16 @@ class Engine:
 
     async def start(self) -> None:
         """Dial the members, and look for blobs that records name but the disk lacks."""
-        self.acknowledgements.wrote(await in_thread(self.executor, self.store.vector))
+        self._page.set_until(0)
+        self._settled = await in_thread(self.executor, self.store.vector)
+        self.acknowledgements.wrote(self._settled)
+        await in_thread(self.executor, self.following.drop_leftovers)
+        # Before a peer can be told what is here: it must not take blobs that are missing for blobs that have arrived.
+        await self._want_missing_blobs()
         await self.neighbours.refresh()
-        self.spawn(self._want_missing_blobs())
         self.spawn(self._watch_log())
+        self.spawn(self._tidy_for_ever())
+        self.started.set()
 
     async def close(self) -> None:
         """Leave the peers and stop transfers; everything goes on where it was after the next start."""
@@ -110,6 +147,7 @@ class Engine:
         await self.transfers.close()
         await self.neighbours.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._movers.shutdown(wait=False, cancel_futures=True)
 
     def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run something in the background for as long as this lives."""
@@ -139,7 +177,9 @@ class Engine:
         neighbour = self.neighbours.get(feed.peer)
         if neighbour is not None:
             # It dialled us, so it is there: no need to wait for our own next try.
-            neighbour.puller.retry_now()
+            neighbour.puller.heard_of()
+        for upload_id in self.tails.growing():
+            feed.offer(UploadGrew(upload_id=upload_id))
         try:
             await feed.run()
         finally:
@@ -149,6 +189,10 @@ class Engine:
         """Send a frame that is only a help to all who read from here."""
         for feed in self._feeds:
             feed.offer(frame)
+
+    def sent(self, node: str, count: int) -> None:
+        """Count bytes of blobs that were sent to a peer."""
+        self.sent_bytes[node] = self.sent_bytes.get(node, 0) + count
 
     def wrote(self, seq: int) -> None:
         """Let the feeds send what this node has just written."""
@@ -178,7 +222,7 @@ class Engine:
 
     # -- Receiver: what the pullers bring --------------------------------------------------------------------------
 
-    def applied(self, node: str, changes: list[Change]) -> None:
+    def applied(self, node: str, changes: list[Change], vector: VersionVector) -> None:
         """Forward what was applied, fetch the blobs that it names, follow the members that it changes."""
         del node
         self._looking_at_log.set()
@@ -187,6 +231,7 @@ class Engine:
                 self._want_blobs_of(change)
             elif change.kind == NODE.name:
                 self.spawn(self.neighbours.refresh())
+        self._settled = joined(self._settled, vector)
 
     def _want_blobs_of(self, change: Change) -> None:
         kind = KINDS[change.kind]
@@ -201,24 +246,37 @@ class Engine:
         elif isinstance(blobs := values.get("blobs"), list):
             named = [(digest, size) for digest, size, required in blobs if required]
         for digest, size in named:
-            running = self.transfers.running(Digest(digest))
-            if running is None and self.blobs.stat(Digest(digest)) is None:
+            if self.blobs.stat(Digest(digest)) is None:
                 self.transfers.want(Digest(digest), size)
+
+    def _is_named(self, digest: Digest) -> bool:
+        with self.store.read() as connection:
+            return bool(content.homes_of_blob(connection, digest, 1))
 
     def upload_grew(self, node: str, upload_id: str) -> None:
         """Follow a peer's upload."""
         neighbour = self.neighbours.get(node)
         if neighbour is not None:
-            self.transfers.follow(neighbour.client, upload_id)
+            self.following.follow(neighbour.client, upload_id)
 
     def upload_ended(self, node: str, upload_id: str, digest: str | None, size: int) -> None:
         """Finish what is followed."""
         del node
-        self.transfers.upload_ended(upload_id, Digest(digest) if digest is not None else None, size)
+        self.following.upload_ended(upload_id, Digest(digest) if digest is not None else None, size)
 
     def inline_blob(self, digest: str, content: bytes) -> None:
         """Keep a small blob."""
         self.transfers.inline(Digest(digest), content)
+
+    def vector(self) -> VersionVector:
+        """Return what this node has applied, and whose blobs are here or wanted."""
+        return joined(self._settled, {self.identity.node: self.acknowledgements.own_seq})
+
+    def removed(self, node: str) -> None:
+        """Send nothing more to a node that is no member any more."""
+        for feed in list(self._feeds):
+            if feed.peer == node:
+                feed.stop()
 
     def linked(self) -> list[str]:
         """Return the nodes this node hears directly."""
@@ -230,10 +288,21 @@ class Engine:
 
     def state_changed(self) -> None:
         """Tell the workers until when this node is sure to know everything."""
-        active = self.neighbours.active()
-        until_s = [neighbour.puller.sure_until_s for neighbour in active if neighbour.puller.reachable]
-        self._page.set_until(int(min(until_s) * 1000) if until_s else FOREVER_MS)
-        if not self._is_ready and any(neighbour.puller.sure_until_s for neighbour in active):
+        reachable = [neighbour.puller for neighbour in self.neighbours.active() if neighbour.puller.reachable]
+        before, self._reachable = self._reachable, frozenset(puller.node for puller in reachable)
+        if before - self._reachable:
+            # What the others vouch for by now may lack what a lost peer has told only them: ask again.
+            for puller in reachable:
+                puller.distrust()
+        if self._reachable - before:
+            self.transfers.retry_now()
+        hidden = {neighbour.node.id for neighbour in self.neighbours.all()} - self._reachable
+        if any(hidden & puller.peer_hears for puller in reachable):
+            # A peer hears somebody whom this node can't hear, and alone confirms what is written there: always ask it.
+            self._page.set_until(0)
+        else:
+            self._page.set_until(int(min(puller.sure_until_s for puller in reachable) * 1000) if reachable else FOREVER_MS)
+        if not self._is_ready and any(puller.complete for puller in reachable):
             # A newcomer serves from the moment at which it has had everything once.
             self._is_ready = True
             self._trust.took_over()
@@ -255,3 +324,16 @@ class Engine:
                 self.transfers.want(digest, size)
             if not after:
                 return
+
+    async def _tidy_for_ever(self) -> None:
+        """Remove, now and then, what clients and peers have left half done and never came back to."""
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            older_than_ms = self.clock.unix_ms() - int(self.settings.upload_idle_s * 1000)
+            try:
+                dropped = await in_thread(self.executor, self.blobs.recover, older_than_ms)
+            except TwinhullError as error:
+                log.warning("abandoned uploads could not be removed", error=str(error))
+                continue
+            if dropped:
+                log.info("removed abandoned uploads", count=len(dropped))

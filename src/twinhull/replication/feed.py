@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError
 from twinhull.metadata.store import Store
-from twinhull.records.change import Change, VersionVector
+from twinhull.records.change import Change, VersionVector, joined
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.protocol import (
     CHANGES_PER_FRAME_MAX,
@@ -30,6 +31,8 @@ from twinhull.replication.threads import in_thread
 # Another node's changes are passed on only when the peer has not had them from there for this long.
 FORWARD_AFTER_S: Final = 2.0
 _IDLE_CHECK_S: Final = 1.0
+# A subscriber pings several times in a second; one that says nothing for this long is gone, though its line may not be.
+_SILENCE_MAX_S: Final = 10.0
 _SNAPSHOT_PAGE_RECORDS: Final = 500
 
 
@@ -58,16 +61,20 @@ class Feed:
         acknowledgements: Acknowledgements,
         executor: Executor,
         clock: Clock,
+        linked: Callable[[], list[str]],
     ) -> None:
-        """Take the connection, on which Hello has been read and checked already."""
+        """Take the connection, on which Hello has been read and checked, and what tells whom this node hears directly."""
+        self._linked = linked
         self._link = link
         self._peer = hello.node
-        self._hello = hello
         self._cluster = cluster
         self._store = store
         self._acknowledgements = acknowledgements
         self._executor = executor
         self._clock = clock
+        # What the subscriber has, by its own word, and the nodes that it hears directly.
+        self._vector: VersionVector = dict(hello.vector)
+        self._hears = hello.linked
         self._sent: VersionVector = dict(hello.vector)
         self._pings: list[int] = []
         self._wake = asyncio.Event()
@@ -103,7 +110,7 @@ class Feed:
             self._acknowledgements.wrote(vector)
             await self._link.send(Welcome(protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector))
             await self._send_snapshot_if_needed()
-            self._acknowledgements.subscribed(self._peer, self._hello.vector, self._hello.linked)
+            self._acknowledgements.subscribed(self._peer, self._vector, self._hears)
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(self._listen())
                 sending = group.create_task(self._send_for_ever())
@@ -115,19 +122,25 @@ class Feed:
     # -- receiving -------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        while (frame := await self._link.receive()) is not None:
+        while (frame := await self._receive()) is not None:
             match frame:
                 case Acknowledged():
-                    self._acknowledgements.acknowledged(self._peer, frame.vector, frame.linked, frame.missing_bytes)
-                    self._hello = Hello(
-                        protocol=PROTOCOL, cluster="", node=self._peer, vector=frame.vector, linked=frame.linked
-                    )
+                    self._confirmed(frame)
                 case Ping():
+                    self._confirmed(frame)
                     self._pings.append(frame.number)
                     self._wake.set()
                 case Hello():
                     message = f"peer {self._peer} greeted twice"
                     raise ProtocolError(message)
+
+    async def _receive(self) -> FromSubscriber | None:
+        async with asyncio.timeout(_SILENCE_MAX_S):
+            return await self._link.receive()
+
+    def _confirmed(self, frame: Acknowledged | Ping) -> None:
+        self._vector, self._hears = joined(self._vector, frame.vector), frame.linked
+        self._acknowledgements.acknowledged(self._peer, frame.vector, frame.linked, frame.missing_bytes)
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
@@ -135,23 +148,26 @@ class Feed:
         while True:
             self._wake.clear()
             pings, self._pings = self._pings, []
+            # Promised before the look at the log: a write that was acknowledged without the subscriber is in what follows,
+            # a write that comes later waits for it.
+            lease_s = self._acknowledgements.promise(self._peer) if pings else 0.0
             while not self._frames.empty():
                 await self._link.send(self._frames.get_nowait())
-            await self._send_changes()
+            vector = await self._send_changes()
             for number in pings:
-                await self._link.send(Pong(number=number))
+                await self._link.send(Pong(number=number, vector=vector, lease_ms=int(lease_s * 1000), linked=self._linked()))
             try:
                 async with asyncio.timeout(_IDLE_CHECK_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _send_changes(self) -> None:
-        """Send what the peer lacks, until a look at the log finds nothing more."""
+    async def _send_changes(self) -> VersionVector:
+        """Send what the peer lacks, until a look at the log finds nothing more; return what this node had at that look."""
         while True:
-            due = await in_thread(self._executor, self._read_due, dict(self._sent), self._held_back())
+            due, vector = await in_thread(self._executor, self._read_due, dict(self._sent), self._held_back())
             if not due:
-                return
+                return vector
             for chunk in _frames_of(due):
                 await self._link.send(Changes(changes=chunk))
             for change in due:
@@ -161,7 +177,7 @@ class Feed:
         """Return the origins whose changes the peer should be getting from the origins themselves."""
         now_s = self._clock.monotonic_s()
         held = set()
-        for origin in self._hello.linked:
+        for origin in self._hears:
             if origin == self._store.node:
                 continue
             since = self._lacking_since_s.setdefault(origin, now_s)
@@ -169,9 +185,9 @@ class Feed:
                 held.add(origin)
         return held
 
-    def _read_due(self, sent: VersionVector, held_back: set[str]) -> list[Change]:
+    def _read_due(self, sent: VersionVector, held_back: set[str]) -> tuple[list[Change], VersionVector]:
         vector = self._store.vector()
-        confirmed = self._hello.vector
+        confirmed = self._vector
         due: list[Change] = []
         for origin in sorted(vector):
             have = max(sent.get(origin, 0), confirmed.get(origin, 0))
@@ -181,7 +197,7 @@ class Feed:
             if origin == self._peer or origin in held_back:
                 continue
             due.extend(change for _, change in self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
-        return due
+        return due, vector
 
     async def _send_snapshot_if_needed(self) -> None:
         floors = await in_thread(self._executor, self._store.floors)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +30,15 @@ from twinhull.replication.trust import (
 )
 
 _TIMEOUT_S: Final = 15.0
+# It becomes a label of the name in the node's certificate: nothing that could read as another node's.
+_NODE_ID: Final = re.compile(r"[0-9a-f]{8}")
+
+
+class Admitted(NamedTuple):
+    """What a newcomer is sent, and this node's change number of its record."""
+
+    answer: JoinAnswer
+    seq: int
 
 
 class Doorkeeper:
@@ -52,7 +62,7 @@ class Doorkeeper:
             members.add_invite(transaction.connection, secret_hash(invite.secret), expires_ms)
         return encode_invite(invite)
 
-    def admit(self, wish: JoinRequest) -> JoinAnswer:
+    def admit(self, wish: JoinRequest) -> Admitted:
         """Make the newcomer a member and return what it needs, or raise JoinRefused; the token is used up either way."""
         with self._store.write() as transaction:
             valid = members.use_invite(transaction.connection, secret_hash(wish.secret), self._clock.unix_ms())
@@ -62,6 +72,8 @@ class Doorkeeper:
             current = members.nodes(transaction.connection)
             if any(node.name == wish.name for node in current):
                 raise JoinRefused(f"a node named {wish.name[:64]!r} is a member already", hint="choose another --name")
+            if _NODE_ID.fullmatch(wish.node) is None:
+                raise JoinRefused(f"{wish.node[:64]!r} cannot be a node id")
             if transaction.get(NODE, wish.node) is not None:
                 raise JoinRefused("this node id was a member before", hint="join with an empty data directory")
             free = sorted(set(range(SLOTS)) - members.slots_ever_used(transaction.connection))
@@ -78,7 +90,8 @@ class Doorkeeper:
             }
             transaction.create(NODE, wish.node, fields)
         known = [self._store.record(NODE.name, node.id) for node in current] + [self._store.record(NODE.name, wish.node)]
-        return self._trust.answer(certificate, free[0], [record for record in known if record is not None])
+        answer = self._trust.answer(certificate, free[0], [record for record in known if record is not None])
+        return Admitted(answer, transaction.seq)
 
 
 def join(invite: Invite, trust: Trust, *, name: str, address: str, url: str) -> Identity:

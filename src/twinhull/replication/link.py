@@ -7,6 +7,7 @@ once, and goes on with what it can do alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,10 @@ log = structlog.get_logger(__name__)
 
 _LENGTH: Final = struct.Struct("<I")
 _FRAME_BYTES_MAX: Final = 1024 * 1024
-_RECONNECT_S: Final = 0.5
+_RECONNECT_S: Final = 0.1
+# An agent that was there a moment ago, or is about to start with its node, is waited for; one that stays away is not.
+_PATIENCE_S: Final = 1.0
+_MISSED_FOR_MAX_S: Final = 3.0
 _SOCKET_PATH_BYTES_MAX: Final = 100
 
 
@@ -35,14 +39,14 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
 
 
 class Find(msgspec.Struct, frozen=True, kw_only=True, tag="find"):
-    """Ask the peers for a record and merge it. The answer is whether anything changed."""
+    """Ask the peers for a record and merge it. The answer is whether any of them has it."""
 
     kind: str
     key: str
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
-    """Bring a blob from a peer. The answer is the id of the upload it arrives in, "" when it is here."""
+    """Bring a blob from a peer. The answer is the transfer's number and the id of its upload, "" when the blob is here."""
 
     digest: str
     size: int
@@ -52,6 +56,7 @@ class Beyond(msgspec.Struct, frozen=True, kw_only=True, tag="beyond"):
     """Wait until a blob that is being fetched has more bytes than this. The answer is how many, -1 when it is here."""
 
     digest: str
+    number: int
     offset: int
 
 
@@ -173,6 +178,8 @@ class LinkClient:
         self._name = socket_name(path)
         self._failures = failures
         self._writer: asyncio.StreamWriter | None = None
+        self._connected = asyncio.Event()
+        self._missed_since_s: float | None = None
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Result]] = {}
 
@@ -186,6 +193,7 @@ class LinkClient:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(self._name)
+                self._connected.set()
                 while (packed := await _read_frame(reader)) is not None:
                     self._settle(_answers.decode(packed))
             except OSError:
@@ -207,7 +215,9 @@ class LinkClient:
     def _lost(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._missed_since_s = None
         self._writer = None
+        self._connected.clear()
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
@@ -215,6 +225,8 @@ class LinkClient:
 
     async def call(self, call: Call) -> Result:
         """Return the agent's answer; raises what it failed with, PeerUnavailable when it is gone."""
+        if self._writer is None:
+            await self._wait_connected()
         if self._writer is None:
             raise PeerUnavailable("this node's agent is not running", hint="the supervisor restarts it; see the log")
         self._number += 1
@@ -226,6 +238,15 @@ class LinkClient:
             return await future
         finally:
             self._waiting.pop(number, None)
+
+    async def _wait_connected(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._missed_since_s is None:
+            self._missed_since_s = now_s
+        if now_s - self._missed_since_s < _MISSED_FOR_MAX_S:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._connected.wait()
 
     def notify(self, notice: Notice) -> None:
         """Send a notice; lost when the agent is gone."""

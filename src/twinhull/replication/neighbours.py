@@ -7,6 +7,7 @@ import random
 import ssl
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Final
 
 import aiohttp
 import structlog
@@ -21,6 +22,8 @@ from twinhull.replication.puller import Puller, Receiver
 from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
+
+_TRY_MAX_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ class Neighbours:
         tls: ssl.SSLContext,
         executor: Executor,
         clock: Clock,
-        lease_s: float,
+        ping_s: float,
         jitter: random.Random,
     ) -> None:
         """Take what a puller and a client are made of; `receiver` is set before the first use."""
@@ -58,10 +61,12 @@ class Neighbours:
         self._tls = tls
         self._executor = executor
         self._clock = clock
-        self._lease_s = lease_s
+        self._ping_s = ping_s
         self._jitter = jitter
         self._all: dict[str, Neighbour] = {}
         self._paused: set[str] = set()
+        self._all_paused = False
+        self._refreshing = asyncio.Lock()
 
     def all(self) -> list[Neighbour]:
         """Return the other members."""
@@ -82,19 +87,26 @@ class Neighbours:
             with self._store.read() as connection:
                 return members.nodes(connection)
 
-        known = await in_thread(self._executor, read)
-        wanted = {node.id: node for node in known if node.id != self._store.node}
-        for node_id, neighbour in list(self._all.items()):
-            if wanted.get(node_id) != neighbour.node:
-                neighbour.task.cancel()
-                del self._all[node_id]
-                if node_id not in wanted:
-                    self._acknowledgements.forget(node_id)
-                    log.info("peer removed", peer=node_id, name=neighbour.node.name)
-        for node_id, node in wanted.items():
-            if node_id not in self._all:
-                self._all[node_id] = self._dialled(node)
+        # One at a time: an older answer of the database must not come after a newer one.
+        async with self._refreshing:
+            known = await in_thread(self._executor, read)
+            wanted = {node.id: node for node in known if node.id != self._store.node}
+            for node_id, neighbour in list(self._all.items()):
+                if wanted.get(node_id) != neighbour.node:
+                    self._leave(neighbour)
+                    if node_id not in wanted:
+                        self._acknowledgements.forget(node_id)
+                        self.receiver.removed(node_id)
+                        log.info("peer removed", peer=node_id, name=neighbour.node.name)
+            for node_id, node in wanted.items():
+                if node_id not in self._all:
+                    self._all[node_id] = self._dialled(node)
         self.receiver.state_changed()
+
+    def _leave(self, neighbour: Neighbour) -> None:
+        neighbour.task.cancel()
+        neighbour.client.cut()
+        self._all.pop(neighbour.node.id, None)
 
     def _dialled(self, node: Node) -> Neighbour:
         client = PeerClient(node.id, node.address, session=self._session, tls=self._tls)
@@ -106,7 +118,7 @@ class Neighbours:
             receiver=self.receiver,
             executor=self._executor,
             clock=self._clock,
-            lease_s=self._lease_s,
+            ping_s=self._ping_s,
             jitter=self._jitter,
         )
         self._acknowledgements.peer(node.id)
@@ -130,27 +142,44 @@ class Neighbours:
 
     def is_paused(self, node: str) -> bool:
         """Tell whether nothing is exchanged with this peer."""
-        return "*" in self._paused or node in self._paused
+        return self._all_paused or node in self._paused
 
     def pause(self, node: str | None) -> None:
         """Read nothing from this peer, or from any, until `resume`."""
-        self._paused.update([node] if node else ["*", *self._all])
+        self._paused.update([node] if node else self._all)
+        self._all_paused = self._all_paused or node is None
         for neighbour in self._all.values():
             if self.is_paused(neighbour.node.id):
                 neighbour.task.cancel()
+                neighbour.client.cut()
                 neighbour.puller.connected, neighbour.puller.sure_until_s = False, 0.0
                 self._acknowledgements.lost(neighbour.node.id)
         self.receiver.state_changed()
 
     async def resume(self, node: str | None) -> None:
         """Read again from this peer, or from all."""
-        self._paused.difference_update([node] if node else list(self._paused))
+        resumed = [node] if node else [*self._paused, *self._all]
+        self._paused.difference_update(resumed)
+        self._all_paused = False
         for neighbour in self.all():
-            if not self.is_paused(neighbour.node.id) and neighbour.task.done():
-                del self._all[neighbour.node.id]
+            # Its reader may still be on its way out: another one takes its place.
+            if neighbour.node.id in resumed and not neighbour.puller.connected:
+                self._leave(neighbour)
         await self.refresh()
         for neighbour in self._all.values():
             neighbour.puller.retry_now()
+
+    async def try_all(self) -> None:
+        """Return once each peer that was taken for unreachable has been dialled once more, or that takes too long."""
+        tried = []
+        for neighbour in self.active():
+            if not neighbour.puller.reachable and not neighbour.puller.connected:
+                neighbour.puller.retry_now()
+                tried.append(asyncio.ensure_future(neighbour.puller.tried()))
+        if tried:
+            _, pending = await asyncio.wait(tried, timeout=_TRY_MAX_S)
+            for end in pending:
+                end.cancel()
 
     async def close(self) -> None:
         """Leave all peers."""

@@ -1,4 +1,4 @@
-"""A page of memory that the agent writes and the HTTP workers read: until when this node is sure to have seen everything."""
+"""A page of memory that the agent writes and the workers read: until when this node is sure of itself, and its peers are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Final
 from twinhull.kit.clock import Clock
 
 _UNTIL: Final = struct.Struct("<Q")
+_PROMISED_AT: Final = 8
 FOREVER_MS: Final = 2**63
+# A promise that is said to hold for longer was made before the machine was started anew, by another monotonic clock.
+_PROMISE_MAX_S: Final = 3600.0
 
 
 class SyncPage:
@@ -36,3 +39,13 @@ class SyncPage:
         """Tell whether this node has seen everything that a reachable peer has acknowledged to anyone."""
         until: int = _UNTIL.unpack_from(self._page, 0)[0]
         return clock.monotonic_s() * 1000 <= until
+
+    def set_promised(self, until_s: float) -> None:
+        """Say until when some peer may answer alone; outlives the agent, whose successor has to keep the promise."""
+        _UNTIL.pack_into(self._page, _PROMISED_AT, max(0, int(until_s * 1000) + 1))
+
+    def promised_s(self, clock: Clock) -> float:
+        """Return for how many seconds from now on no write that a peer lacks may be acknowledged; 0 when there is none."""
+        until: int = _UNTIL.unpack_from(self._page, _PROMISED_AT)[0]
+        left_s = until / 1000 - clock.monotonic_s()
+        return left_s if 0 < left_s <= _PROMISE_MAX_S else 0.0

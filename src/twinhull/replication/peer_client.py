@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -31,6 +34,8 @@ from twinhull.replication.trust import server_name
 # Read into a buffer of this size; the kernel and TLS hand over less at a time.
 _READ_BYTES: Final = 1024 * 1024
 _CONNECT_TIMEOUT_S: Final = 2.0
+# Name, connection, TLS and the change to a stream, over a line of any length.
+_DIAL_TIMEOUT_S: Final = 4.0
 # A transfer that brings no byte for this long is broken off and tried again, elsewhere if need be.
 _STALL_TIMEOUT_S: Final = 20.0
 
@@ -76,6 +81,8 @@ class PeerClient:
         self.address = address
         self._session = session
         self._tls = tls
+        # Connections over which threads read just now.
+        self._reading: set[_NamedConnection] = set()
 
     def _url(self, path: str) -> str:
         return f"https://{self.address}/peer/v1{path}"
@@ -83,17 +90,18 @@ class PeerClient:
     async def dial(self) -> WebSocketSource:
         """Open the stream of the peer's changes."""
         try:
-            socket = await self._session.ws_connect(
-                self._url("/stream"),
-                ssl=self._tls,
-                server_hostname=server_name(self.node),
-                max_msg_size=FRAME_BYTES_MAX,
-                timeout=aiohttp.ClientWSTimeout(ws_close=_CONNECT_TIMEOUT_S),
-                compress=0,
-            )
+            async with asyncio.timeout(_DIAL_TIMEOUT_S):
+                stream = await self._session.ws_connect(
+                    self._url("/stream"),
+                    ssl=self._tls,
+                    server_hostname=server_name(self.node),
+                    max_msg_size=FRAME_BYTES_MAX,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CONNECT_TIMEOUT_S),
+                    compress=0,
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _unavailable(self.node, self.address, error) from error
-        return WebSocketSource(socket)
+        return WebSocketSource(stream)
 
     async def _post(self, path: str, body: msgspec.Struct, *, timeout_s: float) -> bytes:
         try:
@@ -145,9 +153,15 @@ class PeerClient:
         """Hand the bytes of a growing upload to the sink until it ends; fails like `download`."""
         self._read(f"/uploads/{upload_id}", 0, sink, missing=BlobUnknown(f"peer {self.node} has no upload {upload_id}"))
 
+    def cut(self) -> None:
+        """Break off what threads are reading: each of them fails at once with PeerUnavailable."""
+        for connection in list(self._reading):
+            connection.cut()
+
     def _read(self, path: str, start: int, sink: Callable[[memoryview], None], *, missing: BlobUnknown) -> None:
         host, _, port = self.address.rpartition(":")
         connection = _NamedConnection(host, int(port), tls=self._tls, name=server_name(self.node))
+        self._reading.add(connection)
         try:
             headers = {"Range": f"bytes={start}-"} if start else {}
             connection.request("GET", f"/peer/v1{path}", headers=headers)
@@ -161,6 +175,7 @@ class PeerClient:
         except (OSError, http.client.HTTPException) as error:
             raise _unavailable(self.node, self.address, error) from error
         finally:
+            self._reading.discard(connection)
             connection.close()
 
 
@@ -189,6 +204,13 @@ class _NamedConnection(http.client.HTTPSConnection):
         http.client.HTTPConnection.connect(self)
         self.sock.settimeout(_STALL_TIMEOUT_S)
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+    def cut(self) -> None:
+        """Let whoever reads or writes in another thread fail at once."""
+        if self.sock is not None:
+            # Not SSLSocket's own: that one would hand out what lies in the socket undeciphered.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 def _unavailable(node: str, address: str, error: BaseException) -> PeerUnavailable:

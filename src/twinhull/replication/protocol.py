@@ -49,9 +49,12 @@ class Acknowledged(_Frame, frozen=True, kw_only=True, tag="ack"):
 
 
 class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
-    """The subscriber asks whether it has everything; the answer comes after what it lacks."""
+    """The subscriber asks whether it has everything, and says what it has by now, wherever that came from."""
 
     number: int
+    vector: VersionVector
+    linked: list[str]
+    missing_bytes: int = 0
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
@@ -77,9 +80,16 @@ class SnapshotPage(_Frame, frozen=True, kw_only=True, tag="snapshot"):
 
 
 class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
-    """Everything that the source had when the ping arrived has been sent before this frame."""
+    """What the source had when the ping arrived was sent before this frame, save what comes from its origin directly."""
 
     number: int
+    # What the source had: a subscriber that has less does not know everything yet.
+    vector: VersionVector
+    # For so long, counted from when the ping was sent, the source acknowledges no write that the subscriber lacks; 0: it
+    # does not wait for the subscriber, and promises nothing.
+    lease_ms: int = 0
+    # The nodes that the source hears directly.
+    linked: list[str] = []
 
 
 class UploadGrew(_Frame, frozen=True, kw_only=True, tag="upload-grew"):

@@ -13,7 +13,7 @@ import structlog
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata.store import Store
-from twinhull.records.change import Change, VersionVector, missing
+from twinhull.records.change import Change, VersionVector, covers, joined, missing
 from twinhull.replication.protocol import (
     PROTOCOL,
     Acknowledged,
@@ -35,11 +35,15 @@ from twinhull.replication.threads import in_thread
 log = structlog.get_logger(__name__)
 
 _BACKOFF_MIN_S: Final = 0.2
-_BACKOFF_MAX_S: Final = 5.0
+# Short: until the next try this node takes its peer for dead, and says "not found" without asking it.
+_BACKOFF_MAX_S: Final = 1.0
 _CHANGES_PER_TRANSACTION_MAX: Final = 500
 _FRAMES_WAITING_MAX: Final = 64
-# A source that answers no ping for this long is given up and dialled again.
+# A source that sends nothing for this long, asked several times in a second, is given up and dialled again.
 _SILENCE_MAX_S: Final = 6.0
+# A peer that refused a connection at once may be back at any moment; one that let us wait is not asked again so soon.
+_PROMPT_S: Final = 0.2
+_PROBE_AFTER_S: Final = (0.1, 2.0)
 
 
 class SourceLink(Protocol):
@@ -61,8 +65,8 @@ class SourceLink(Protocol):
 class Receiver(Protocol):
     """What the rest of the agent does with what arrives. Called on the event loop; must not wait."""
 
-    def applied(self, node: str, changes: list[Change]) -> None:
-        """Take note that changes are in the database now."""
+    def applied(self, node: str, changes: list[Change], vector: VersionVector) -> None:
+        """Take note that changes are in the database now, and with them everything up to this vector."""
         ...
 
     def upload_grew(self, node: str, upload_id: str) -> None:
@@ -77,12 +81,20 @@ class Receiver(Protocol):
         """Keep a small blob that came with the stream."""
         ...
 
+    def vector(self) -> VersionVector:
+        """Return what this node has applied, with all that `applied` does about it done."""
+        ...
+
     def linked(self) -> list[str]:
         """Return the nodes this node hears directly."""
         ...
 
     def missing_bytes(self) -> int:
         """Return how many bytes of blobs this node lacks."""
+        ...
+
+    def removed(self, node: str) -> None:
+        """Leave alone a node that is no member any more."""
         ...
 
     def state_changed(self) -> None:
@@ -103,10 +115,10 @@ class Puller:
         receiver: Receiver,
         executor: Executor,
         clock: Clock,
-        lease_s: float,
+        ping_s: float,
         jitter: random.Random,
     ) -> None:
-        """Take the peer's node id and how to reach it; `lease_s` is how long an answered ping vouches for being up to date."""
+        """Take the peer's node id, how to reach it, and how often to ask it whether there is more."""
         self.node = node
         self._dial = dial
         self._cluster = cluster
@@ -114,32 +126,47 @@ class Puller:
         self._receiver = receiver
         self._executor = executor
         self._clock = clock
-        self._lease_s = lease_s
+        self._ping_s = ping_s
         self._jitter = jitter
         self._sent_pings: dict[int, float] = {}
         self._ping_number = 0
+        self._ping_now = asyncio.Event()
         # Until when (monotonic seconds) this node has seen all that the peer had acknowledged to anyone.
         self.sure_until_s = 0.0
-        # False from the first failure to reach the peer until it answers again: nobody waits for it meanwhile.
+        # Whether this node has had, at some moment, all that the peer had.
+        self.complete = False
+        # False from the first failure to reach the peer until it is heard of again: nobody waits for it meanwhile.
         self.reachable = True
         self.connected = False
+        # The nodes that the peer hears directly, as it said last.
+        self.peer_hears: frozenset[str] = frozenset()
         self.last_error = ""
         self.source_vector: VersionVector = {}
         self.changes_applied = 0
         self._failures = 0
+        self._failed_s = 0.0
+        self._failed_promptly = True
+        self._heard_s = 0.0
         self._retry = asyncio.Event()
+        # Set when a try to reach the peer has ended, or led to a stream; then there is a new one.
+        self._tried = asyncio.Event()
 
     async def run(self) -> None:
         """Read for ever; each failure is kept in `last_error` and answered by another try."""
         while True:
+            began_s = self._clock.monotonic_s()
+            self._retry.clear()
             try:
                 await self._session()
             except* (OSError, TwinhullError, TimeoutError) as group:
-                self._failed(_first(group))
+                self._failed(_first(group), began_s)
+            except* Exception as group:  # a fault of ours must not end the reading for ever
+                log.exception("peer stream broke for a reason that should not be", peer=self.node)
+                self._failed(_first(group), began_s)
+            self._note_try()
             self.connected, self.sure_until_s = False, 0.0
             self._receiver.state_changed()
             ceiling = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(self._failures, 10))
-            self._retry.clear()
             try:
                 async with asyncio.timeout(ceiling * (0.5 + self._jitter.random() / 2)):
                     await self._retry.wait()
@@ -147,21 +174,55 @@ class Puller:
                 continue
 
     def retry_now(self) -> None:
-        """Dial at once: the peer was just heard of."""
+        """Dial at once if there is no stream."""
         self._failures = 0
         self._retry.set()
 
-    def gave_no_answer(self) -> None:
-        """Do not wait for the peer, which let a question time out, until it has answered a ping."""
+    async def tried(self) -> None:
+        """Return once the next try to reach the peer has ended, or led to a stream."""
+        await self._tried.wait()
+
+    def _note_try(self) -> None:
+        self._tried.set()
+        self._tried = asyncio.Event()
+
+    def heard_of(self) -> None:
+        """Take the peer for reachable again, since it has just called; dial at once."""
+        self.retry_now()
+        if not self.reachable:
+            self.reachable = True
+            self._receiver.state_changed()
+
+    def gave_no_answer(self, took_s: float) -> None:
+        """Do not wait for the peer, which could not be asked, until it has answered a ping."""
+        self._failed_s, self._failed_promptly = self._clock.monotonic_s(), took_s < _PROMPT_S
         self.reachable = False
         self._receiver.state_changed()
+
+    def answered(self) -> None:
+        """Take note that the peer could be asked."""
+        if not self.reachable:
+            self.heard_of()
+
+    def is_worth_asking(self) -> bool:
+        """Tell whether a question may get an answer: the peer is reachable, or may be again by now."""
+        silent_s = self._clock.monotonic_s() - self._failed_s
+        return self.reachable or silent_s >= _PROBE_AFTER_S[0 if self._failed_promptly else 1]
+
+    def distrust(self) -> None:
+        """Take back what pings vouched for, those on their way too, and ask again."""
+        self._sent_pings.clear()
+        self.sure_until_s = 0.0
+        self._ping_now.set()
 
     def lag_changes(self, vector: VersionVector) -> int:
         """Return how many of the peer's changes this node lacks, as far as the peer has said."""
         return missing(vector, self.source_vector)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, began_s: float) -> None:
         self._failures += 1
+        self._failed_s = self._clock.monotonic_s()
+        self._failed_promptly = self.connected or self._failed_s - began_s < _PROMPT_S
         self.reachable = False
         text = str(error) or type(error).__name__
         if text != self.last_error:
@@ -187,12 +248,14 @@ class Puller:
                 raise ProtocolError(message, hint="its log says why; is this node still a member?")
             check_greeting(welcome, cluster=self._cluster, node=self.node)
             self.source_vector = welcome.vector
-            self.connected, self._failures, self.last_error = True, 0, ""
+            self.connected, self.reachable, self._failures, self.last_error = True, True, 0, ""
+            self._note_try()
+            self._heard_s = self._clock.monotonic_s()
             self._sent_pings.clear()
             self._receiver.state_changed()
             frames: asyncio.Queue[FromSource | None] = asyncio.Queue(maxsize=_FRAMES_WAITING_MAX)
             async with asyncio.TaskGroup() as group:
-                pinging = group.create_task(self._ping_for_ever(link))
+                pinging = group.create_task(self._ping_for_ever(link, frames))
                 reading = group.create_task(self._read(link, frames))
                 await self._apply_for_ever(link, frames)
                 pinging.cancel()
@@ -202,6 +265,7 @@ class Puller:
 
     async def _read(self, link: SourceLink, frames: asyncio.Queue[FromSource | None]) -> None:
         while (frame := await link.receive()) is not None:
+            self._heard_s = self._clock.monotonic_s()
             # What is only announced need not queue behind what must be applied.
             match frame:
                 case UploadGrew():
@@ -214,17 +278,29 @@ class Puller:
                     await frames.put(frame)
         await frames.put(None)
 
-    async def _ping_for_ever(self, link: SourceLink) -> None:
+    async def _ping_for_ever(self, link: SourceLink, frames: asyncio.Queue[FromSource | None]) -> None:
         while True:
             now_s = self._clock.monotonic_s()
-            oldest = min(self._sent_pings.values(), default=now_s)
-            if now_s - oldest > _SILENCE_MAX_S:
+            # While what came is still being applied, nothing more is read, and the silence is ours.
+            if now_s - self._heard_s > _SILENCE_MAX_S and not frames.full():
                 message = f"peer {self.node} has been silent for {_SILENCE_MAX_S:.0f} s"
                 raise TimeoutError(message)
             self._ping_number += 1
             self._sent_pings[self._ping_number] = now_s
-            await link.send(Ping(number=self._ping_number))
-            await asyncio.sleep(self._lease_s / 3)
+            await link.send(
+                Ping(
+                    number=self._ping_number,
+                    vector=self._receiver.vector(),
+                    linked=self._receiver.linked(),
+                    missing_bytes=self._receiver.missing_bytes(),
+                )
+            )
+            self._ping_now.clear()
+            try:
+                async with asyncio.timeout(self._ping_s):
+                    await self._ping_now.wait()
+            except TimeoutError:
+                continue
 
     async def _apply_for_ever(self, link: SourceLink, frames: asyncio.Queue[FromSource | None]) -> None:
         while True:
@@ -239,15 +315,15 @@ class Puller:
                         # One transaction for all that are waiting: one fsync, however fast the peer writes.
                         vector = await in_thread(self._executor, self._apply_batch, frame.changes)
                         self.changes_applied += len(frame.changes)
-                        self._receiver.applied(self.node, frame.changes)
+                        self._receiver.applied(self.node, frame.changes, vector_of(frame.changes))
                         await self._acknowledge(link, vector)
                     case SnapshotPage():
                         vector = await in_thread(self._executor, self._apply_page, frame)
-                        self._receiver.applied(self.node, frame.records)
+                        self._receiver.applied(self.node, frame.records, frame.vector or {})
                         if frame.vector is not None:
                             await self._acknowledge(link, vector)
                     case Pong():
-                        self._heard(frame.number)
+                        self._heard(frame)
                     case _:
                         message = f"peer {self.node} sent a frame that has no place here"
                         raise ProtocolError(message)
@@ -271,15 +347,19 @@ class Puller:
             Acknowledged(vector=vector, linked=self._receiver.linked(), missing_bytes=self._receiver.missing_bytes())
         )
 
-    def _heard(self, number: int) -> None:
-        sent_s = self._sent_pings.pop(number, None)
-        if sent_s is None:
-            return
-        for earlier in [ping for ping in self._sent_pings if ping < number]:
-            del self._sent_pings[earlier]
-        # Counted from when the question was asked: the peer's answer cannot vouch for what came after it.
-        self.sure_until_s = sent_s + self._lease_s
+    def _heard(self, pong: Pong) -> None:
+        sent_s = self._sent_pings.pop(pong.number, None)
+        self.peer_hears = frozenset(pong.linked)
+        self.source_vector = joined(self.source_vector, pong.vector)
         self.reachable = True
+        theirs = {origin: seq for origin, seq in pong.vector.items() if origin != self._store.node}
+        if covers(self._receiver.vector(), theirs):
+            self.complete = True
+            if sent_s is not None:
+                # Counted from when the question was asked: the peer's answer cannot vouch for what came after it.
+                self.sure_until_s = max(self.sure_until_s, sent_s + pong.lease_ms / 1000)
+        for earlier in [ping for ping in self._sent_pings if ping < pong.number]:
+            del self._sent_pings[earlier]
         self._receiver.state_changed()
 
 
@@ -295,6 +375,14 @@ def _gathered(frames: list[FromSource | None]) -> list[FromSource | None]:
                 continue
         gathered.append(frame)
     return gathered
+
+
+def vector_of(changes: list[Change]) -> VersionVector:
+    """Return the vector that the changes reach."""
+    vector: VersionVector = {}
+    for change in changes:
+        vector[change.origin] = max(change.seq, vector.get(change.origin, 0))
+    return vector
 
 
 def _first(error: BaseException) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
@@ -27,6 +28,9 @@ LEVELS: Final = ("local", "metadata", "full")
 LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
     failure.__name__: failure for failure in (BlobUnknown, DurabilityUnreached, StorageFull, Unavailable, PeerUnavailable)
 }
+# A hanging agent is no reason to hang. The agent itself keeps to shorter limits; a transfer of bytes may take longer.
+_FIND_LIMIT_S: Final = 2.0
+_REACH_LIMIT_S: Final = 15.0
 # How much more an upload must have grown before the agent is told again.
 _NOTICE_BYTES: Final = 1024 * 1024
 
@@ -72,10 +76,11 @@ class RemotePeers:
         return not self._page.is_sure(self._clock)
 
     async def find(self, kind: str, key: str) -> bool:
-        """Ask the reachable peers for a record; True once something newer is merged here."""
+        """Ask the reachable peers for a record; True once what they have is merged here."""
         try:
-            return bool(await self._link.call(Find(kind=kind, key=key)))
-        except TwinhullError:
+            async with asyncio.timeout(_FIND_LIMIT_S):
+                return bool(await self._link.call(Find(kind=kind, key=key)))
+        except (TwinhullError, TimeoutError):
             # No answer is no news: the caller goes on with what this node knows.
             return False
 
@@ -100,9 +105,13 @@ class RemotePeers:
         if level == "full" and digest is not None:
             blobs = await in_thread(self._executor, self._blobs_of, repository, digest)
         try:
-            return str(await self._link.call(Reach(seq=seq, level=level, blobs=blobs)))
-        except PeerUnavailable:
-            # The agent is being restarted: the write is on this disk, and will be streamed when it is back.
+            async with asyncio.timeout(None if level == "full" else _REACH_LIMIT_S):
+                return str(await self._link.call(Reach(seq=seq, level=level, blobs=blobs)))
+        except (PeerUnavailable, TimeoutError):
+            # The agent is being restarted: the write is on this disk, and will be streamed when it is back. Until then a
+            # peer may answer alone, for as long as the agent has promised it.
+            if level != "local":
+                await asyncio.sleep(self._page.promised_s(self._clock))
             if self._refuse_on_loss and level != "local":
                 raise DurabilityUnreached(hint="this node's agent is not running; see its log") from None
             return "local"
@@ -134,12 +143,18 @@ class ArrivingBlob:
         self._executor = executor
         self._digest = digest
         self._size = size
+        self._number = 0
         self._upload: Upload | None = None
+        # All of it is here, and hashes to its digest.
+        self._arrived = False
 
-    async def open(self, upload_id: str) -> None:
-        """Hold on to the growing file, which loses its name when the transfer ends; none is needed if it has ended."""
+    async def open(self, fetched: str) -> None:
+        """Take the agent's answer, and hold on to the growing file, which loses its name when the transfer ends."""
+        number, _, upload_id = fetched.partition(" ")
         if not upload_id:
+            self._arrived = True
             return
+        self._number = int(number)
         try:
             upload = await in_thread(self._executor, self._blobs.open_upload, upload_id)
             await in_thread(self._executor, upload.read, 0, 1)
@@ -148,29 +163,31 @@ class ArrivingBlob:
         self._upload = upload
 
     async def read(self, start: int, length: int) -> bytes:
-        """Return bytes from `start`, at least one and at most `length`, as soon as any are there."""
-        while True:
-            piece = await self._read_now(start, length)
-            if piece:
-                return piece
-            available = int(await self._link.call(Beyond(digest=self._digest, offset=start)))
-            if available < 0:
-                piece = await self._read_now(start, length)
-                if piece:
-                    return piece
-                raise PeerUnavailable(f"blob {self._digest} ends at {start} of {self._size} bytes")
+        """Return bytes from `start`, at least one and at most `length`, as soon as any are there.
 
-    async def _read_now(self, start: int, length: int) -> bytes:
-        if self._upload is not None:
-            try:
-                piece = await in_thread(self._executor, self._upload.read, start, length)
-            except BlobUploadUnknown:
-                piece = b""
-            if piece:
+        The last byte is held back until the whole has been found to be what its digest says: no reader is given all of
+        what is not the blob.
+        """
+        last = self._size - 1
+        while not self._arrived:
+            growing = self._upload if start < last else None
+            if growing is not None and (piece := await self._read_growing(growing, start, min(length, last - start))):
                 return piece
-        if await in_thread(self._executor, self._blobs.stat, self._digest) is not None:
-            return await in_thread(self._executor, self._blobs.read, self._digest, start, length)
-        return b""
+            beyond = start if growing is not None and self._upload is not None else self._size
+            self._arrived = int(await self._link.call(Beyond(digest=self._digest, number=self._number, offset=beyond))) < 0
+        if await in_thread(self._executor, self._blobs.stat, self._digest) is None:
+            raise PeerUnavailable(f"blob {self._digest} has gone before all of it was read")
+        piece = await in_thread(self._executor, self._blobs.read, self._digest, start, length)
+        if not piece:
+            raise PeerUnavailable(f"blob {self._digest} ends at {start} of {self._size} bytes")
+        return piece
+
+    async def _read_growing(self, upload: Upload, start: int, length: int) -> bytes:
+        try:
+            return await in_thread(self._executor, upload.read, start, length)
+        except BlobUploadUnknown:
+            self._upload = None
+            return b""
 
     async def close(self) -> None:
         """Let go of the file; the transfer goes on."""

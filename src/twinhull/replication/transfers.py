@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 
 from twinhull.blobs.store import ALGORITHM_LABEL, BlobStore, Upload, transfer_upload_id
-from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest, algorithm_of
 from twinhull.kit.errors import (
     BlobUnknown,
@@ -22,7 +21,9 @@ from twinhull.kit.errors import (
     Unavailable,
 )
 from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread
+from twinhull.replication.transfer import Transfer
 
 log = structlog.get_logger(__name__)
 
@@ -30,61 +31,12 @@ _ATTEMPTS_MAX: Final = 4
 _BACKGROUND_RUNNING_MAX: Final = 3
 _BACKOFF_MIN_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 30.0
-
-
-class Transfer:
-    """One blob on its way. Readers wait for its progress; it ends once."""
-
-    def __init__(self, digest: Digest | None, size: int, upload_id: str) -> None:
-        """Start at nothing; a followed upload learns its digest at its end."""
-        self.digest = digest
-        self.size = size
-        self.upload_id = upload_id
-        self.offset = 0
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A failure that nobody waits for is not an error of the program.
-        self.ended.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
-        self._grew = asyncio.Event()
-        self._named = asyncio.Event()
-        if digest is not None:
-            self._named.set()
-
-    def grew(self, offset: int) -> None:
-        """Let readers know that there are bytes up to this offset."""
-        self.offset = offset
-        self._grew.set()
-        self._grew = asyncio.Event()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Let readers know that the blob is here, or why it will not come."""
-        if not self.ended.done():
-            if error is None:
-                self.ended.set_result(None)
-            else:
-                self.ended.set_exception(error)
-        self._grew.set()
-        self._named.set()
-
-    def became(self, digest: Digest, size: int) -> None:
-        """Take what the peer has said the followed upload is."""
-        self.digest, self.size = digest, size
-        self._named.set()
-
-    async def wait_named(self) -> Digest:
-        """Return the digest once it is known."""
-        await self._named.wait()
-        if self.digest is None:
-            self.ended.result()
-            raise BlobUnknown("the upload ended without becoming a blob")
-        return self.digest
-
-    async def wait_beyond(self, offset: int) -> int:
-        """Return how many bytes there are, once there are more than `offset` or the transfer has ended well."""
-        while self.offset <= offset and not self.ended.done():
-            await self._grew.wait()
-        if self.ended.done():
-            self.ended.result()
-        return self.offset
+# A small blob travels in the stream, beside the change that names it: it gets this long before it is asked for.
+_INLINE_GRACE_S: Final = 0.25
+# Peers remembered for having sent other bytes than a digest says, so that another is asked first the next time.
+_LIARS_MAX: Final = 1000
+# Failed transfers that are remembered, for readers that hold on to them.
+_FAILED_MAX: Final = 1000
 
 
 class Transfers:
@@ -96,23 +48,30 @@ class Transfers:
         sources: Callable[[], Sequence[PeerClient]],
         *,
         executor: Executor,
-        clock: Clock,
+        movers: Executor,
+        is_named: Callable[[Digest], bool],
         jitter: random.Random,
     ) -> None:
-        """Take where blobs go, and which peers may be asked, best first."""
+        """Take where blobs go, which peers may be asked (best first), and what tells whether a record still names a blob.
+
+        `movers` are threads of their own: they wait for peers, and nothing else may have to wait for them.
+        """
         self._blobs = blobs
         self._sources = sources
         self._executor = executor
-        self._clock = clock
+        self._movers = movers
+        self._is_named = is_named
         self._jitter = jitter
         self._running: dict[Digest, Transfer] = {}
-        self._followed: dict[str, Transfer] = {}
         self._wanted: dict[Digest, int] = {}
+        self._failed: dict[int, None] = {}
+        self._liars: dict[tuple[str, Digest], None] = {}
         self._background = asyncio.Semaphore(_BACKGROUND_RUNNING_MAX)
+        self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.received_bytes: dict[str, int] = {}
-        self.finished = 0
-        self.failed = 0
+        # By peer and how they ended ("ok" or "failed").
+        self.ended: dict[tuple[str, str], int] = {}
 
     # -- by need ---------------------------------------------------------------------------------------------------
 
@@ -120,54 +79,95 @@ class Transfers:
         """Return the transfer that brings this blob, if there is one."""
         return self._running.get(digest)
 
+    async def wait_beyond(self, digest: Digest, number: int, offset: int) -> int | None:
+        """Return how far the transfer of that number is, once beyond the offset; None when the blob is here.
+
+        Raises what it failed with, PeerUnavailable if it was another one that brought the blob: what was read of this one may
+        be something else.
+        """
+        transfer = self._running.get(digest)
+        if transfer is not None and transfer.number == number:
+            reached = await transfer.wait_beyond(offset)
+            return None if transfer.ended.done() else reached
+        if transfer is not None or number in self._failed:
+            raise PeerUnavailable(f"the transfer of blob {digest} began anew")
+        return None
+
     def start(self, digest: Digest, size: int) -> Transfer:
         """Return the transfer of this blob, begun now unless it is under way."""
         transfer = self._running.get(digest)
         if transfer is None:
             transfer = self._running[digest] = Transfer(digest, size, transfer_upload_id(digest))
-            self._spawn(self._run(transfer))
+            self.spawn(self._run(transfer, digest))
         return transfer
 
-    async def _run(self, transfer: Transfer) -> None:
-        digest = transfer.digest
-        if digest is None:
-            return
+    def adopt(self, digest: Digest, transfer: Transfer) -> None:
+        """Let whoever wants this blob from now on wait for a transfer that is under way already."""
+        self._running.setdefault(digest, transfer)
+
+    def disown(self, transfer: Transfer) -> None:
+        """Take a transfer off the list: it has ended, or something else takes its place."""
+        if transfer.ended.done() and transfer.ended.exception() is not None:
+            self._failed[transfer.number] = None
+            if len(self._failed) > _FAILED_MAX:
+                del self._failed[next(iter(self._failed))]
+        if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
+            del self._running[transfer.digest]
+
+    async def _run(self, transfer: Transfer, digest: Digest) -> None:
         try:
             if await in_thread(self._executor, self._blobs.stat, digest) is None:
                 await self._download(transfer, digest)
-            self._arrived(digest)
+            self.arrived(digest)
             transfer.end()
         except TwinhullError as error:
-            self.failed += 1
             transfer.end(error)
         except BaseException:
             transfer.end(Unavailable("the transfer was stopped"))
             raise
         finally:
-            self._forget(transfer)
+            self.disown(transfer)
 
     async def _download(self, transfer: Transfer, digest: Digest) -> None:
-        upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
-        failure: TwinhullError = BlobUnknown(f"no reachable node has blob {digest}")
+        """Bring the blob from one peer after the other; what has arrived is kept, and the next one goes on from there."""
+        failure: TwinhullError = PeerUnavailable(f"no reachable node has blob {digest}")
         for attempt in range(_ATTEMPTS_MAX):
-            for peer in self._sources():
+            broke = False
+            peers = sorted(self._sources(), key=lambda peer: (peer.node, digest) in self._liars)
+            for peer in peers:
                 try:
-                    await self._read_from(peer, transfer, digest, upload)
-                    await in_thread(self._executor, upload.commit, digest)
+                    await self._read_from(peer, transfer, digest)
                     return
                 except BlobUnknown:
                     continue
-                except (PeerUnavailable, DigestInvalid) as error:
-                    failure = error
+                except PeerUnavailable as error:
+                    failure, broke = error, True
+                    self.count(peer.node, "failed")
                     log.warning("blob transfer broke", digest=digest, peer=peer.node, error=str(error))
-                    # What does not hash to its digest is gone; the next peer starts from nothing.
-                    await in_thread(self._executor, upload.checkpoint)
-                    upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
-            if isinstance(failure, BlobUnknown):
+                except DigestInvalid:
+                    # Who reads along has been given bytes of it already, so this transfer is over; a new one asks others first.
+                    self._remember_liar(peer.node, digest)
+                    self.count(peer.node, "failed")
+                    log.warning("peer sent other bytes than the digest says", digest=digest, peer=peer.node)
+                    raise PeerUnavailable(f"peer {peer.node} has other bytes than those of blob {digest}") from None
+            if not broke:
                 break
-            await asyncio.sleep(_BACKOFF_MIN_S * 2**attempt * (0.5 + self._jitter.random() / 2))
-        await in_thread(self._executor, upload.checkpoint)
+            if attempt + 1 < _ATTEMPTS_MAX:
+                await asyncio.sleep(_BACKOFF_MIN_S * 2**attempt * (0.5 + self._jitter.random() / 2))
         raise failure
+
+    async def _read_from(self, peer: PeerClient, transfer: Transfer, digest: Digest) -> None:
+        upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
+        try:
+            transfer.grew(upload.offset)
+            # All of it may be here already: the process died between the last byte and the commit.
+            if transfer.size == 0 or upload.offset < transfer.size:
+                await in_thread(self._movers, peer.download, digest, upload.offset, self.sink(peer, transfer, upload))
+            await in_thread(self._movers, upload.commit, digest)
+            self.count(peer.node, "ok")
+        finally:
+            # Keeps what came, and lets go of it, so that the next try can go on with it.
+            await in_thread(self._executor, upload.checkpoint)
 
     def _open(self, upload_id: str, digest: Digest) -> Upload:
         try:
@@ -177,13 +177,8 @@ class Transfers:
         upload.catch_up()
         return upload
 
-    async def _read_from(self, peer: PeerClient, transfer: Transfer, digest: Digest, upload: Upload) -> None:
-        sink = self._sink(peer, transfer, upload)
-        # All of it may be here already: the process died between the last byte and the commit.
-        if transfer.size == 0 or upload.offset < transfer.size:
-            await in_thread(self._executor, peer.download, digest, upload.offset, sink)
-
-    def _sink(self, peer: PeerClient, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
+    def sink(self, peer: PeerClient, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
+        """Return what takes the bytes of a transfer, in a thread."""
         loop = asyncio.get_running_loop()
 
         def sink(piece: memoryview) -> None:
@@ -196,17 +191,27 @@ class Transfers:
         self.received_bytes[node] = self.received_bytes.get(node, 0) + count
         transfer.grew(offset)
 
+    def _remember_liar(self, node: str, digest: Digest) -> None:
+        self._liars[node, digest] = None
+        if len(self._liars) > _LIARS_MAX:
+            del self._liars[next(iter(self._liars))]
+
+    def count(self, node: str, outcome: str) -> None:
+        """Count a transfer that ended."""
+        self.ended[node, outcome] = self.ended.get((node, outcome), 0) + 1
+
     # -- in the background -----------------------------------------------------------------------------------------
 
     def want(self, digest: Digest, size: int) -> None:
-        """Fetch a blob that a record names, when there is room; asked for again until it is here."""
+        """Fetch a blob that a record names, when there is room; asked for again until it is here, or nothing names it."""
         if digest not in self._wanted:
             self._wanted[digest] = size
-            self._spawn(self._fetch_wanted(digest, size))
+            self.spawn(self._fetch_wanted(digest, size))
 
-    def unwant(self, digest: Digest) -> None:
-        """Stop wanting a blob that nothing names any more."""
-        self._wanted.pop(digest, None)
+    def retry_now(self) -> None:
+        """Ask for wanted blobs at once: a peer is there again."""
+        self._hurry.set()
+        self._hurry = asyncio.Event()
 
     @property
     def wanted_bytes(self) -> int:
@@ -220,6 +225,8 @@ class Transfers:
 
     async def _fetch_wanted(self, digest: Digest, size: int) -> None:
         failures = 0
+        if size <= INLINE_BLOB_BYTES_MAX and digest not in self._running:
+            await asyncio.sleep(_INLINE_GRACE_S)
         while digest in self._wanted:
             async with self._background:
                 try:
@@ -228,11 +235,18 @@ class Transfers:
                     return
                 except TwinhullError:
                     failures += 1
-            delay_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(failures, 10))
-            await asyncio.sleep(delay_s * (0.5 + self._jitter.random() / 2))
+            if not await in_thread(self._executor, self._is_named, digest):
+                self._wanted.pop(digest, None)
+                return
+            delay_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(failures, 10)) * (0.5 + self._jitter.random() / 2)
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._hurry.wait()
+            except TimeoutError:
+                continue
 
-    def _arrived(self, digest: Digest) -> None:
-        self.finished += 1
+    def arrived(self, digest: Digest) -> None:
+        """Take note that a blob is on disk."""
         self._wanted.pop(digest, None)
 
     def inline(self, digest: Digest, content: bytes) -> None:
@@ -240,77 +254,24 @@ class Transfers:
         if digest in self._running:
             return
         transfer = self._running[digest] = Transfer(digest, len(content), transfer_upload_id(digest))
-        self._spawn(self._store_inline(transfer, digest, content))
+        self.spawn(self._store_inline(transfer, digest, content))
 
     async def _store_inline(self, transfer: Transfer, digest: Digest, content: bytes) -> None:
         try:
             await in_thread(self._executor, self._blobs.put, digest, content)
-            self._arrived(digest)
+            self.arrived(digest)
             transfer.end()
         except TwinhullError as error:
             log.warning("blob from the stream was not stored", digest=digest, error=str(error))
             transfer.end(error)
         finally:
-            self._forget(transfer)
+            transfer.end(Unavailable("the transfer was stopped"))
+            self.disown(transfer)
 
-    # -- following a peer's uploads ----------------------------------------------------------------------------------
+    # -- life ------------------------------------------------------------------------------------------------------
 
-    def follow(self, peer: PeerClient, upload_id: str) -> None:
-        """Read a peer's upload while it is still arriving there."""
-        if upload_id not in self._followed:
-            transfer = self._followed[upload_id] = Transfer(None, 0, f"follow-{upload_id}")
-            self._spawn(self._follow(peer, upload_id, transfer))
-
-    def upload_ended(self, upload_id: str, digest: Digest | None, size: int) -> None:
-        """Finish what is followed: the peer's upload became this blob, or was given up (None)."""
-        transfer = self._followed.get(upload_id)
-        if transfer is None:
-            return
-        if digest is None:
-            transfer.end(BlobUnknown("the upload was given up"))
-            return
-        transfer.became(digest, size)
-        # Whoever wants the blob from now on waits for this transfer instead of starting one.
-        self._running.setdefault(digest, transfer)
-
-    async def _follow(self, peer: PeerClient, upload_id: str, transfer: Transfer) -> None:
-        upload: Upload | None = None
-        try:
-            upload = await in_thread(self._executor, self._blobs.start_upload, transfer.upload_id, {})
-            sink = self._sink(peer, transfer, upload)
-            await in_thread(self._executor, peer.follow, upload_id, sink)
-            async with asyncio.timeout(_BACKOFF_MAX_S):
-                digest = await transfer.wait_named()
-            await in_thread(self._executor, upload.commit, digest, expected_size=transfer.size)
-            self._arrived(digest)
-            transfer.end()
-        except (TwinhullError, TimeoutError) as error:
-            if not isinstance(error, BlobUnknown):
-                log.warning("following an upload broke", peer=peer.node, upload=upload_id, error=str(error))
-            if upload is not None:
-                await in_thread(self._executor, upload.abort)
-            await self._fetch_instead(transfer, error)
-        finally:
-            self._followed.pop(upload_id, None)
-            self._forget(transfer)
-
-    async def _fetch_instead(self, transfer: Transfer, error: Exception) -> None:
-        """Bring a blob that could not be followed the other way, for those who wait for it."""
-        if transfer.digest is None:
-            transfer.end(error if isinstance(error, TwinhullError) else Unavailable(str(error)))
-            return
-        self._forget(transfer)
-        try:
-            await asyncio.shield(self.start(transfer.digest, transfer.size).ended)
-            transfer.end()
-        except TwinhullError as failure:
-            transfer.end(failure)
-
-    def _forget(self, transfer: Transfer) -> None:
-        if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
-            del self._running[transfer.digest]
-
-    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run something until it ends or all transfers are stopped."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -319,4 +280,6 @@ class Transfers:
         """Stop all transfers; what has arrived stays on disk and is resumed."""
         for task in list(self._tasks):
             task.cancel()
+        for peer in self._sources():
+            peer.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)

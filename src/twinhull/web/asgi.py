@@ -5,7 +5,9 @@ Not for pages and management calls, which are Starlette's; both speak the same A
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
@@ -92,6 +94,24 @@ class Request:
             if not message.get("more_body", False):
                 return
 
+    async def short_body(self, limit_bytes: int) -> bytes | AsyncIterator[bytes]:
+        """Return the body at once if it is not longer than that, else its pieces as they arrive.
+
+        When the client leaves early that is told by the pieces too, after those that had arrived.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        rest = self.body()
+        try:
+            async for piece in rest:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit_bytes:
+                    return _resumed(pieces, rest)
+        except ClientGone:
+            return _resumed(pieces, None)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def whole_body(self, limit_bytes: int, too_large: Callable[[], Exception]) -> bytes:
         """Return the whole body, or raise `too_large()` once it is known to be over the limit."""
         declared = self.header(b"content-length")
@@ -107,6 +127,15 @@ class Request:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+async def _resumed(first: list[bytes], rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+    for piece in first:
+        yield piece
+    if rest is None:
+        raise ClientGone
+    async for piece in rest:
+        yield piece
+
+
 class Answer:
     """One HTTP answer: a status, headers, and a body that is bytes, a whole file or a stream of pieces."""
 
@@ -119,7 +148,7 @@ class Answer:
         body: bytes = b"",
         *,
         file: Path | None = None,
-        pieces: AsyncIterator[bytes] | None = None,
+        pieces: AsyncGenerator[bytes, None] | None = None,
     ) -> None:
         """Take headers as they go out; the caller has put the content's length among them."""
         self.status = status
@@ -128,17 +157,38 @@ class Answer:
         self.file = file
         self.pieces = pieces
 
-    async def send_to(self, send: Send) -> None:
-        """Send it; a failure of the stream comes through, when the answer's beginning has gone out already."""
+    async def send_to(self, send: Send, receive: Receive | None = None) -> None:
+        """Send it; a failure of the stream comes through, when the answer's beginning has gone out already.
+
+        With `receive` a stream ends with ClientGone once nobody is there to take it.
+        """
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         if self.file is not None:
             await send({"type": PATHSEND, "path": str(self.file)})
         elif self.pieces is not None:
-            async for piece in self.pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            await _stream(self.pieces, send, receive)
         else:
             await send({"type": "http.response.body", "body": self.body})
+
+
+async def _stream(pieces: AsyncGenerator[bytes, None], send: Send, receive: Receive | None) -> None:
+    # A server may take what is sent for a client that has left without a word: only `receive` tells.
+    leaving = asyncio.ensure_future(_wait_gone(receive)) if receive is not None else None
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if leaving is not None and leaving.done():
+                    raise ClientGone
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        if leaving is not None:
+            leaving.cancel()
+
+
+async def _wait_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def can_send_files(scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""One master put together: settings in; an HTTP worker's application, or the agent, out. Names the concrete backends."""
+"""An HTTP worker, from the bottom up."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ import asyncio
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-import structlog
-from aiohttp import web
-from sqlalchemy import text
 from starlette.routing import BaseRoute
 
-from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password, random_text, require_strong
+from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import SigningKey, TokenIssuer, TokenVerifier
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.blobs.ingest import Intake
-from twinhull.catalog.accounts import Users, create_admin
-from twinhull.catalog.accounts import reset_admin_password as reset_password
+from twinhull.catalog.accounts import Users
 from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.deleting import Deleting
-from twinhull.catalog.projects import Projects, create_library
+from twinhull.catalog.projects import Projects
 from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.robots import Robots
 from twinhull.catalog.uploads import Uploads
 from twinhull.config.settings import Settings
-from twinhull.config.values import OnPeerLoss, Secret
+from twinhull.config.values import OnPeerLoss
 from twinhull.harbor.access import Access as HarborAccess
 from twinhull.harbor.errors import render as render_harbor_error
 from twinhull.harbor.members import MembersApi
@@ -42,23 +35,15 @@ from twinhull.harbor.system import SystemApi
 from twinhull.harbor.tokens import SERVICE, TokenService
 from twinhull.harbor.users import UsersApi
 from twinhull.kit.clock import SystemClock
-from twinhull.kit.errors import JoinRefused, Unavailable
+from twinhull.kit.errors import Unavailable
 from twinhull.metadata import members
-from twinhull.metadata.database import Database
 from twinhull.metadata.freshness import Freshness
-from twinhull.metadata.members import Node
-from twinhull.metadata.migrate import migrate
-from twinhull.metadata.postgres import PostgresDatabase
-from twinhull.metadata.sqlite import SqliteDatabase
 from twinhull.metadata.store import Store
+from twinhull.node.parts import database_of, trust_of
 from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
 from twinhull.observe.metrics import Metrics
-from twinhull.peer.control import Control
-from twinhull.peer.relay import Relay
-from twinhull.peer.routes import PeerRoutes
 from twinhull.portal.probes import probe_routes
-from twinhull.records.kinds import NODE
 from twinhull.registry.access import Access
 from twinhull.registry.blobs import BlobHandlers
 from twinhull.registry.errors import ErrorAnswers
@@ -67,117 +52,16 @@ from twinhull.registry.referrers import ReferrerHandlers
 from twinhull.registry.routes import Registry
 from twinhull.registry.tags import TagHandlers
 from twinhull.registry.uploads import UploadHandlers
-from twinhull.replication.calls import WorkerCalls
-from twinhull.replication.engine import Engine, EngineSettings
-from twinhull.replication.joining import Doorkeeper
-from twinhull.replication.joining import join as join_cluster
-from twinhull.replication.link import LinkClient, LinkServer, socket_name
+from twinhull.replication.link import LinkClient
 from twinhull.replication.page import SyncPage
 from twinhull.replication.passing_on import PassingOn
 from twinhull.replication.remote import LINK_FAILURES, RemotePeers
-from twinhull.replication.trust import Identity, Trust, decode_invite
 from twinhull.web.app import Application, Mounted, routed
 from twinhull.web.identity import Identity as Callers
 from twinhull.web.middleware import Forwarding, RequestIds
 from twinhull.web.observer import RequestObserver
 
-log = structlog.get_logger(__name__)
-
-_AGENT_THREADS: Final = 24
 _UPLOAD_ID_BYTES: Final = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Initialised:
-    """What a node's start brought to light."""
-
-    # Set when a new cluster was founded without a password being given.
-    generated_admin_password: Secret | None
-
-
-# -- before a node runs ------------------------------------------------------------------------------------------------
-
-
-def join(settings: Settings, token: str, own_data: str) -> None:
-    """Make this data directory a member of the token's cluster; raises JoinRefused or PeerUnavailable."""
-    if own_data != "refuse":
-        raise JoinRefused(f"joining with --{own_data} is not possible yet", hint="join with an empty --data-dir")
-    identity = join_cluster(
-        decode_invite(token),
-        _trust(settings),
-        name=settings.node_name,
-        address=str(settings.advertised_address),
-        url=_own_url(settings),
-    )
-    log.info("joined", cluster=identity.cluster, node=identity.node, slot=identity.slot)
-
-
-def initialise(settings: Settings) -> Initialised:
-    """Bring the data directory to this release's form; an empty one becomes a cluster of one."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    trust = _trust(settings)
-    clock = SystemClock()
-    identity = trust.identity() if trust.exists() else trust.found(settings.node_name, clock)
-    database = _database(settings)
-    with closing(database):
-        migrate(database)
-        store = Store(database, node=identity.node, slot=identity.slot, clock=clock)
-        store.refresh_position()
-        FilesystemBlobs(settings.data_dir).recover(clock.unix_ms() - int(settings.limits.upload_idle_s * 1000))
-        password = _found(settings, store, trust, identity) if identity.slot == 0 else None
-        with store.write() as transaction:
-            for record in trust.first_members():
-                transaction.merge_record(record)
-        _keep_own_record(settings, store, identity)
-    return Initialised(generated_admin_password=password)
-
-
-def _found(settings: Settings, store: Store, trust: Trust, identity: Identity) -> Secret | None:
-    """Give a new cluster its first node, administrator and project, in one transaction; return a password made up for it."""
-    given = settings.admin_password.reveal()
-    with store.read() as connection:
-        if connection.execute(text("SELECT 1 FROM changes LIMIT 1")).first() is not None:
-            return None
-    password = given or random_text(20)
-    with store.write() as transaction:
-        fields = {
-            "name": identity.name,
-            "slot": identity.slot,
-            "address": str(settings.advertised_address),
-            "url": _own_url(settings),
-            "token_keys": [trust.token_jwk()],
-            "joined_ms": transaction.now_ms(),
-        }
-        transaction.create(NODE, identity.node, fields)
-        create_admin(transaction, hash_password(password))
-        create_library(transaction)
-    return None if given else Secret(password)
-
-
-def _keep_own_record(settings: Settings, store: Store, identity: Identity) -> None:
-    """Tell the others when this node is reached elsewhere than before."""
-    told = {"name": settings.node_name, "address": str(settings.advertised_address), "url": _own_url(settings)}
-    with store.write() as transaction:
-        values = transaction.values(NODE, identity.node)
-        if values is not None and any(values.get(name) != value for name, value in told.items()):
-            transaction.put(NODE, identity.node, told)
-
-
-def reset_admin_password(settings: Settings, wanted: Secret | None) -> Secret:
-    """Give the administrator a new password (made up if none is wanted) and return it; raises Invalid for a weak one."""
-    password = wanted.reveal() if wanted is not None else random_text(20)
-    if wanted is not None:
-        require_strong(password, "the password")
-    identity = _trust(settings).identity()
-    database = _database(settings)
-    with closing(database):
-        store = Store(database, node=identity.node, slot=identity.slot, clock=SystemClock())
-        with store.write() as transaction:
-            reset_password(transaction, hash_password(password))
-    return Secret(password)
-
-
-# -- an HTTP worker ----------------------------------------------------------------------------------------------------
 
 
 def http_app(settings: Settings) -> Application:
@@ -192,11 +76,11 @@ class _Worker:
         self._settings = settings
         self._clock = SystemClock()
         self._executor = ThreadPoolExecutor(settings.limits.executor_threads, thread_name_prefix="worker")
-        trust = self._trust = _trust(settings)
+        trust = self._trust = trust_of(settings)
         identity = trust.identity()
         self._node = identity.node
         self._slow = ThreadPoolExecutor(2, thread_name_prefix="passwords")
-        self._store = Store(_database(settings), node=identity.node, slot=identity.slot, clock=self._clock)
+        self._store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=self._clock)
         self._blobs = FilesystemBlobs(settings.data_dir)
         self._freshness = Freshness(self._store, self._executor)
         self._link = LinkClient(settings.run_dir / "link.sock", failures=LINK_FAILURES)
@@ -346,92 +230,3 @@ class _Worker:
     def _blobs_of(self, repository: str, digest: str) -> list[tuple[str, int]]:
         with self._store.read() as connection:
             return members.all_blobs_of(connection, repository, digest)
-
-
-# -- the agent ---------------------------------------------------------------------------------------------------------
-
-
-async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
-    """Exchange with the peers and serve them until told to stop."""
-    clock = SystemClock()
-    trust = _trust(settings)
-    identity = trust.identity()
-    async with AsyncExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(_AGENT_THREADS, thread_name_prefix="agent"))
-        store = Store(_database(settings), node=identity.node, slot=identity.slot, clock=clock)
-        stack.callback(store.close)
-        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        engine = Engine(
-            identity=identity,
-            trust=trust,
-            store=store,
-            blobs=FilesystemBlobs(settings.data_dir),
-            page=SyncPage(settings.run_dir / "in-sync"),
-            session=session,
-            executor=executor,
-            clock=clock,
-            settings=EngineSettings(
-                ack_timeout_s=settings.durability.ack_timeout_s,
-                refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
-                full_copies=settings.durability.full_copies,
-            ),
-        )
-        calls = WorkerCalls(engine)
-        doorkeeper = Doorkeeper(trust, store, clock)
-        relay = Relay(session, str(settings.listen))
-        control = Control(engine, doorkeeper, own=_own_node(settings, trust), durability=settings.durability.level.value)
-        peers = await _serving(stack, PeerRoutes(engine, calls, doorkeeper, relay).application())
-        listen = settings.cluster_address
-        await web.TCPSite(peers, listen.host, listen.port, ssl_context=trust.server_context(), reuse_port=True).start()
-        control_runner = await _serving(stack, control.application())
-        control_socket = settings.run_dir / "agent.sock"
-        control_socket.unlink(missing_ok=True)
-        await web.UnixSite(control_runner, socket_name(control_socket)).start()
-        control_socket.chmod(0o600)
-        link = LinkServer(settings.run_dir / "link.sock", on_call=calls.on_call, on_notice=calls.on_notice)
-        await link.start()
-        stack.push_async_callback(link.close)
-        await engine.start()
-        stack.push_async_callback(engine.close)
-        metrics = Metrics(settings.metrics_dir, "agent", clock)
-        stack.callback(metrics.close)
-        log.info("agent started", address=str(listen))
-        await stop.wait()
-
-
-async def _serving(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-# -- shared ------------------------------------------------------------------------------------------------------------
-
-
-def _trust(settings: Settings) -> Trust:
-    return Trust(settings.data_dir / "node")
-
-
-def _database(settings: Settings) -> Database:
-    url = settings.database_url.reveal()
-    if url.startswith("postgresql"):
-        return PostgresDatabase(url)
-    return SqliteDatabase(settings.data_dir / "metadata.db", run_dir=settings.run_dir)
-
-
-def _own_url(settings: Settings) -> str:
-    return f"http://{settings.listen}"
-
-
-def _own_node(settings: Settings, trust: Trust) -> Node:
-    identity = trust.identity()
-    return Node(
-        id=identity.node,
-        name=settings.node_name,
-        slot=identity.slot,
-        address=str(settings.advertised_address),
-        url=_own_url(settings),
-        token_keys=[trust.token_jwk()],
-        joined_ms=0,
-    )

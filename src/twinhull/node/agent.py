@@ -1,0 +1,99 @@
+"""The agent: the one process of a node that talks to its peers."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.config.settings import Settings
+from twinhull.config.values import OnPeerLoss
+from twinhull.kit.clock import SystemClock
+from twinhull.metadata.store import Store
+from twinhull.node.parts import database_of, own_node, trust_of
+from twinhull.observe.metrics import Metrics
+from twinhull.peer.control import Control
+from twinhull.peer.relay import Relay
+from twinhull.peer.routes import PeerRoutes
+from twinhull.replication.calls import WorkerCalls
+from twinhull.replication.engine import Engine, EngineSettings
+from twinhull.replication.figures import Figures
+from twinhull.replication.joining import Doorkeeper
+from twinhull.replication.link import LinkServer, socket_name
+from twinhull.replication.page import SyncPage
+
+log = structlog.get_logger(__name__)
+
+_AGENT_THREADS: Final = 24
+
+
+async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
+    """Exchange with the peers and serve them until told to stop."""
+    clock = SystemClock()
+    trust = trust_of(settings)
+    identity = trust.identity()
+    async with AsyncExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(_AGENT_THREADS, thread_name_prefix="agent"))
+        store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=clock)
+        stack.callback(store.close)
+        # No limit: a stream, a held answer or a relayed upload must not keep a question to a peer waiting.
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, auto_decompress=False))
+        engine = Engine(
+            identity=identity,
+            trust=trust,
+            store=store,
+            blobs=FilesystemBlobs(settings.data_dir),
+            page=SyncPage(settings.run_dir / "in-sync"),
+            session=session,
+            executor=executor,
+            clock=clock,
+            settings=EngineSettings(
+                ack_timeout_s=settings.durability.ack_timeout_s,
+                refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
+                full_copies=settings.durability.full_copies,
+                upload_idle_s=settings.limits.upload_idle_s,
+            ),
+        )
+        calls = WorkerCalls(engine)
+        doorkeeper = Doorkeeper(trust, store, clock)
+        relay = Relay(session, str(settings.listen))
+        control = Control(engine, doorkeeper, own=own_node(settings, trust), durability=settings.durability.level.value)
+        peers = await _serving(stack, PeerRoutes(engine, calls, doorkeeper, relay).application())
+        listen = settings.cluster_address
+        await web.TCPSite(peers, listen.host, listen.port, ssl_context=trust.server_context(), reuse_port=True).start()
+        control_runner = await _serving(stack, control.application())
+        control_socket = settings.run_dir / "agent.sock"
+        control_socket.unlink(missing_ok=True)
+        await web.UnixSite(control_runner, socket_name(control_socket)).start()
+        control_socket.chmod(0o600)
+        link = LinkServer(settings.run_dir / "link.sock", on_call=calls.on_call, on_notice=calls.on_notice)
+        await link.start()
+        stack.push_async_callback(link.close)
+        await engine.start()
+        stack.push_async_callback(engine.close)
+        metrics = Metrics(settings.metrics_dir, "agent", clock)
+        stack.callback(metrics.close)
+        interval_s = settings.metrics.flush_interval_s
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(metrics.run(interval_s)),
+                group.create_task(Figures(engine, store, executor, metrics).run(interval_s)),
+            ]
+            log.info("agent started", address=str(listen))
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+
+async def _serving(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner

@@ -1,0 +1,37 @@
+"""Clusters of real nodes, started once and mended after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.nodes import Cluster, running_cluster
+
+
+@pytest.fixture(scope="session")
+def shared_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes for all tests of the session."""
+    with running_cluster(tmp_path_factory.mktemp("pair"), ("a", "b")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def shared_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes for all tests of the session."""
+    with running_cluster(tmp_path_factory.mktemp("trio"), ("a", "b", "c")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pair(shared_pair: Cluster) -> Iterator[Cluster]:
+    """Two nodes, a and b, in sync; whatever the test does to them is mended afterwards."""
+    yield shared_pair
+    shared_pair.mend()
+
+
+@pytest.fixture
+def trio(shared_trio: Cluster) -> Iterator[Cluster]:
+    """Three nodes, a, b and c, in sync; whatever the test does to them is mended afterwards."""
+    yield shared_trio
+    shared_trio.mend()

@@ -1,0 +1,214 @@
+"""Who may come in, who is turned away, and what becomes of those who go."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import image
+from tests.support.line import Line
+from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
+from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
+from tests.support.single import free_address, is_ready, twinhull
+from twinhull.kit.clock import SystemClock
+from twinhull.replication.trust import Trust, server_name
+
+JOIN_LIMIT_S = 60
+
+
+def join(directory: Path, token: str, *, name: str = "newcomer") -> subprocess.CompletedProcess[str]:
+    """Run a join that is expected to be refused, and return what it said."""
+    command = [
+        *(str(twinhull()), "cluster", "join", token, "--data-dir", str(directory), "--name", name, "--workers", "1"),
+        *("--listen", free_address(), "--cluster-listen", free_address()),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=JOIN_LIMIT_S)
+
+
+def changed_token(token: str, **fields: str) -> str:
+    """Return the token with something else written in it."""
+    prefix, _, packed = token.rpartition("-")
+    if not prefix.endswith("join"):
+        prefix, _, packed = token.partition("join-")
+        prefix += "join"
+    document = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+    document.update(fields)
+    return f"{prefix}-" + base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer/v1/summary") -> int:
+    """Return the status that the node's peer port answers with to a caller with this certificate."""
+    host, _, port = node.cluster_address.rpartition(":")
+    context.check_hostname = False
+    connection = http.client.HTTPSConnection(host, int(port), timeout=10, context=context)
+    try:
+        connection.request("POST", path, body=b"")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes whose cluster these tests change, in the order in which they stand here."""
+    with running_cluster(tmp_path_factory.mktemp("changing"), ("a", "b")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def third(changing: Cluster, tmp_path: Path) -> Iterator[ClusterNode]:
+    """A node that has not joined yet; it is gone after the test."""
+    node = ClusterNode(name="third", directory=tmp_path / "third", line=Line())
+    yield node
+    if node.process is not None:
+        node.stop()
+    node.line.close()
+
+
+def test_join_token_is_refused_the_second_time(changing: Cluster, tmp_path: Path) -> None:
+    token = changing[0].invite()
+    refused_once = join(tmp_path / "one", token, name="a")
+    assert refused_once.returncode == 1
+    assert "a node named 'a' is a member already" in refused_once.stderr
+    again = join(tmp_path / "two", token)
+    assert again.returncode == 1
+    assert "used already" in again.stderr
+    assert "invite again" in again.stderr
+    assert {member["name"] for member in changing[0].status()["members"]} == {"a", "b"}
+
+
+def test_join_token_is_refused_when_it_is_garbage(tmp_path: Path) -> None:
+    for token in ("nonsense", "twinhull-join-", "twinhull-join-e30", "twinhull-join-\N{SNOWMAN}"):
+        refused = join(tmp_path / "node", token)
+        assert refused.returncode == 1, refused
+        assert "this is no join token" in refused.stderr
+
+
+def test_join_token_is_refused_when_it_is_of_another_cluster(changing: Cluster, tmp_path: Path) -> None:
+    token = changing[0].invite()
+    other_authority = join(tmp_path / "one", changed_token(token, ca_fingerprint="0" * 64))
+    assert other_authority.returncode == 1
+    assert "belongs to another cluster" in other_authority.stderr
+    other_secret = join(tmp_path / "two", changed_token(token, secret="guessed"))
+    assert other_secret.returncode == 1
+    nobody = join(tmp_path / "three", changed_token(token, address=free_address()))
+    assert nobody.returncode == 1
+    assert "does not answer" in nobody.stderr
+
+
+def test_node_that_holds_data_does_not_join_by_accident(changing: Cluster) -> None:
+    changing[1].stop()
+    try:
+        refused = join(changing[1].data_dir, changing[0].invite())
+        assert refused.returncode == 1
+        assert "belongs to a node already" in refused.stderr
+    finally:
+        changing[1].start()
+
+
+def test_peer_port_turns_away_who_has_no_certificate_of_the_cluster(changing: Cluster, tmp_path: Path) -> None:
+    a = changing[0]
+    bare = ssl.create_default_context(cafile=str(a.data_dir / "node" / "ca.pem"))
+    assert ask_peer_port(a, bare) == 403
+    assert ask_peer_port(a, bare, "/peer/v1/relay/v2/") == 403
+    stranger = Trust(tmp_path / "stranger")
+    stranger.found("stranger", SystemClock())
+    foreign = ssl.create_default_context(cafile=str(a.data_dir / "node" / "ca.pem"))
+    foreign.load_cert_chain(tmp_path / "stranger" / "node.pem", tmp_path / "stranger" / "node.key")
+    with pytest.raises((ssl.SSLError, OSError)):
+        ask_peer_port(a, foreign)
+
+
+def test_newcomer_is_ready_only_with_everything_that_is_there(changing: Cluster, third: ClusterNode) -> None:
+    a, b = changing
+    contents = [(new_name(), image(f"there already {number}", layers=1)) for number in range(30)]
+    for name, content in contents:
+        push(a.repository(name), content, "v1")
+    # So slow that there is time between joining and having it all.
+    a.line.rate = b.line.rate = 60_000
+    a.line.target, b.line.target = a.cluster_address, b.cluster_address
+    third.start(a.invite(), wait=False)
+    first_ready = eventually(lambda: third.running.poll() is None and is_ready(third.address) and "ready", limit_s=60)
+    assert first_ready
+    for name, content in contents:
+        assert digest_of_tag(third.repository(name), "v1") == content.digest
+        assert name in third.client().request("GET", "/v2/_catalog?n=1000").body.decode()
+    a.line.mend()
+    b.line.mend()
+    for name, content in contents[::10]:
+        check_pull(third.repository(name), content, "v1")
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="all see it in sync")
+    name, content = new_name(), image("by the newcomer")
+    assert push(third.repository(name), content, "v1").header(LEVEL) == "metadata"
+    for node in changing:
+        check_pull(node.repository(name), content, "v1")
+
+
+def test_removed_node_is_turned_away_at_once(changing: Cluster, third: ClusterNode) -> None:
+    a, b = changing
+    third.start(a.invite())
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="joined")
+    context = ssl.create_default_context(cafile=str(third.data_dir / "node" / "ca.pem"))
+    context.load_cert_chain(third.data_dir / "node" / "node.pem", third.data_dir / "node" / "node.key")
+    assert ask_peer_port(a, context) == 200
+    assert "removed third" in a.cli("remove", "third")
+    assert ask_peer_port(a, context) == 403
+    assert ask_peer_port(b, context) == 403
+    name, content = new_name(), image("after the removal")
+    assert push(a.repository(name), content, "v1").header(LEVEL) == "metadata"
+    check_pull(b.repository(name), content, "v1")
+    assert third.repository(name).get("manifests/v1").status == 404
+    for node in changing:
+        assert node.state_of(third) == ""
+    assert "no peer 'third'" in a.cli("remove", "third", code=1)
+
+
+def test_dead_node_can_be_removed_and_its_name_taken_again(changing: Cluster, third: ClusterNode, tmp_path: Path) -> None:
+    a, b = changing
+    third.start(b.invite())
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="joined")
+    third.kill()
+    b.cli("remove", "third")
+    name, content = new_name(), image("without the dead")
+    assert push(b.repository(name), content, "v1").header(LEVEL) == "metadata"
+    third.directory = tmp_path / "again"
+    third.start(a.invite())
+    check_pull(third.repository(name), content, "v1")
+    assert "left" in third.cli("leave")
+    eventually(lambda: not a.state_of(third) and not b.state_of(third), what="the others know")
+    alone = third.status()
+    assert [member["name"] for member in alone["members"]] == ["third"]
+    own_name, own = new_name(), image("on its own")
+    push(third.repository(own_name), own, "v1")
+    check_pull(third.repository(own_name), own, "v1")
+    check_pull(third.repository(name), content, "v1")
+    assert a.repository(own_name).get("manifests/v1").status == 404
+    assert "there is nothing to leave" in third.cli("leave", code=1)
+
+
+def test_certificate_bears_the_nodes_own_name(changing: Cluster) -> None:
+    # Whoever holds a member's address without being that member is not taken for it.
+    a, b = changing
+    context = ssl.create_default_context(cafile=str(a.data_dir / "node" / "ca.pem"))
+    context.load_cert_chain(a.data_dir / "node" / "node.pem", a.data_dir / "node" / "node.key")
+    host, _, port = b.cluster_address.rpartition(":")
+    ours, theirs = (str(node.status()["node"]["id"]) for node in (a, b))
+    for name, fits in ((server_name(theirs), True), (server_name(ours), False)):
+        connection = http.client.HTTPSConnection(host, int(port), timeout=10)
+        connection.connect_to = None  # type: ignore[attr-defined]
+        try:
+            http.client.HTTPConnection.connect(connection)
+            if fits:
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+            else:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    context.wrap_socket(connection.sock, server_hostname=name)
+        finally:
+            connection.close()

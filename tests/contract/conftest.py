@@ -1,0 +1,71 @@
+"""A metadata database of each kind, made anew for every test from one that was migrated once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.metadata import Opened, copy_of, open_sqlite
+from tests.support.postgres import Postgres, postgres
+from twinhull.kit.clock import ManualClock
+from twinhull.metadata.database import Database
+from twinhull.metadata.migrate import migrate
+from twinhull.metadata.postgres import PostgresDatabase
+from twinhull.metadata.store import Store
+
+__all__ = ["postgres"]
+
+_TEMPLATE: Final = "metadata_template"
+_numbers: Final = count()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with this release's tables and nothing in them."""
+    directory = tmp_path_factory.mktemp("migrated")
+    database = open_sqlite(directory)
+    migrate(database)
+    database.close()
+    return directory / "metadata.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database with this release's tables and nothing in them."""
+    database = PostgresDatabase(postgres.create_database(_TEMPLATE))
+    migrate(database)
+    database.close()
+    return _TEMPLATE
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    """A database, and how another process opens the same."""
+    database: Database
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "metadata.db")
+        address = str(tmp_path)
+        database = open_sqlite(tmp_path)
+    else:
+        template = request.getfixturevalue("migrated_postgres")
+        address = copy_of(request.getfixturevalue("postgres"), template, f"metadata_{next(_numbers)}")
+        database = PostgresDatabase(address)
+    yield Opened(database=database, address=address)
+    database.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The clock of the store under test, and of its peers."""
+    return ManualClock()
+
+
+@pytest.fixture
+def store(opened: Opened, clock: ManualClock) -> Store:
+    """The store under test: node n1."""
+    return Store(opened.database, node="n1", slot=0, clock=clock)
