@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.support.images import image
 from tests.support.line import Line
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
-from tests.support.single import free_address, is_ready, twinhull
+from tests.support.single import free_address, twinhull
 from twinhull.kit.clock import SystemClock
 from twinhull.replication.trust import Trust, server_name
 
@@ -34,13 +35,10 @@ def join(directory: Path, token: str, *, name: str = "newcomer") -> subprocess.C
 
 def changed_token(token: str, **fields: str) -> str:
     """Return the token with something else written in it."""
-    prefix, _, packed = token.rpartition("-")
-    if not prefix.endswith("join"):
-        prefix, _, packed = token.partition("join-")
-        prefix += "join"
+    prefix, mark, packed = token.partition("-join-")
     document = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     document.update(fields)
-    return f"{prefix}-" + base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+    return prefix + mark + base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
 
 def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer/v1/summary") -> int:
@@ -64,12 +62,14 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def third(changing: Cluster, tmp_path: Path) -> Iterator[ClusterNode]:
-    """A node that has not joined yet; it is gone after the test."""
+    """A node that has not joined yet; after the test it is gone, and no member."""
     node = ClusterNode(name="third", directory=tmp_path / "third", line=Line())
     yield node
     if node.process is not None:
         node.stop()
     node.line.close()
+    if changing[0].state_of(node):
+        changing[0].ask("POST", "/remove", {"node": node.name})
 
 
 def test_join_token_is_refused_the_second_time(changing: Cluster, tmp_path: Path) -> None:
@@ -84,21 +84,12 @@ def test_join_token_is_refused_the_second_time(changing: Cluster, tmp_path: Path
     assert {member["name"] for member in changing[0].status()["members"]} == {"a", "b"}
 
 
-def test_join_token_is_refused_when_it_is_garbage(tmp_path: Path) -> None:
-    for token in ("nonsense", "twinhull-join-", "twinhull-join-e30", "twinhull-join-\N{SNOWMAN}"):
-        refused = join(tmp_path / "node", token)
-        assert refused.returncode == 1, refused
-        assert "this is no join token" in refused.stderr
-
-
 def test_join_token_is_refused_when_it_is_of_another_cluster(changing: Cluster, tmp_path: Path) -> None:
     token = changing[0].invite()
     other_authority = join(tmp_path / "one", changed_token(token, ca_fingerprint="0" * 64))
     assert other_authority.returncode == 1
     assert "belongs to another cluster" in other_authority.stderr
-    other_secret = join(tmp_path / "two", changed_token(token, secret="guessed"))
-    assert other_secret.returncode == 1
-    nobody = join(tmp_path / "three", changed_token(token, address=free_address()))
+    nobody = join(tmp_path / "two", changed_token(token, address=free_address()))
     assert nobody.returncode == 1
     assert "does not answer" in nobody.stderr
 
@@ -135,8 +126,7 @@ def test_newcomer_is_ready_only_with_everything_that_is_there(changing: Cluster,
     a.line.rate = b.line.rate = 60_000
     a.line.target, b.line.target = a.cluster_address, b.cluster_address
     third.start(a.invite(), wait=False)
-    first_ready = eventually(lambda: third.running.poll() is None and is_ready(third.address) and "ready", limit_s=60)
-    assert first_ready
+    third.wait_ready()
     for name, content in contents:
         assert digest_of_tag(third.repository(name), "v1") == content.digest
         assert name in third.client().request("GET", "/v2/_catalog?n=1000").body.decode()
@@ -201,14 +191,9 @@ def test_certificate_bears_the_nodes_own_name(changing: Cluster) -> None:
     host, _, port = b.cluster_address.rpartition(":")
     ours, theirs = (str(node.status()["node"]["id"]) for node in (a, b))
     for name, fits in ((server_name(theirs), True), (server_name(ours), False)):
-        connection = http.client.HTTPSConnection(host, int(port), timeout=10)
-        connection.connect_to = None  # type: ignore[attr-defined]
-        try:
-            http.client.HTTPConnection.connect(connection)
+        with socket.create_connection((host, int(port)), timeout=10) as plain:
             if fits:
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+                context.wrap_socket(plain, server_hostname=name).close()
             else:
                 with pytest.raises(ssl.SSLCertVerificationError):
-                    context.wrap_socket(connection.sock, server_hostname=name)
-        finally:
-            connection.close()
+                    context.wrap_socket(plain, server_hostname=name)

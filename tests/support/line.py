@@ -68,10 +68,10 @@ class Line:
         async def end() -> None:
             self._server.close()
             self._drop_all()
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
         self._call(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -112,12 +112,13 @@ class Line:
         room.set()
 
         async def receive() -> None:
-            while piece := await reader.read(_PIECE_BYTES):
-                waiting.append((self._clock.monotonic_s() + self.delay_s, piece))
-                more.set()
-                if len(waiting) >= _WAITING_MAX:
-                    room.clear()
-                await room.wait()
+            with contextlib.suppress(OSError):
+                while piece := await reader.read(_PIECE_BYTES):
+                    waiting.append((self._clock.monotonic_s() + self.delay_s, piece))
+                    more.set()
+                    if len(waiting) >= _WAITING_MAX:
+                        room.clear()
+                    await room.wait()
             waiting.append((self._clock.monotonic_s() + self.delay_s, b""))
             more.set()
 
@@ -137,7 +138,6 @@ class Line:
                 await self._send(writer, piece, direction)
         finally:
             receiving.cancel()
-            await asyncio.gather(receiving, return_exceptions=True)
 
     async def _wait_until(self, due_s: float, direction: Direction) -> None:
         while (left_s := due_s - self._clock.monotonic_s()) > 0 or direction in self.plugged:

@@ -109,6 +109,9 @@ class Control:
             return "behind" if puller.reachable else "down"
         if peer.suspect:
             return "suspect"
+        if not puller.reachable:
+            # It reads from here, but cannot be read from.
+            return "one-way"
         return "in sync" if peer.caught_up and acknowledgements.lag(node.id)[0] == 0 else "behind"
 
     async def wait(self, request: web.Request) -> web.Response:
@@ -126,7 +129,7 @@ class Control:
                 member
                 for member in peers
                 if member["state"] not in ("down", "paused")
-                and (member["state"] != "in sync" or member["lag_bytes"] or member["lag_changes"])
+                and (member["state"] in ("behind", "suspect") or member["lag_bytes"] or member["lag_changes"])
             ]
             in_sync = not lagging and not document["node"]["lag_bytes"]
             if in_sync or self._engine.clock.monotonic_s() > end_s:

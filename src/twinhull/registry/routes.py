@@ -20,7 +20,7 @@ from twinhull.registry.referrers import ReferrerHandlers
 from twinhull.registry.tags import TagHandlers
 from twinhull.registry.target import Target
 from twinhull.registry.uploads import UploadHandlers
-from twinhull.web.asgi import Answer, Receive, Request, Scope, Send
+from twinhull.web.asgi import OPERATION, Answer, Receive, Request, Scope, Send
 from twinhull.web.identity import Action, Caller
 
 # Repository names may hold "manifests" or "blobs" as components: what counts is the end of the path.
@@ -79,6 +79,7 @@ class Registry:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or raise why not."""
         shape, target = parse_path(scope["path"])
+        scope[OPERATION] = shape
         route = self._routes.get((shape, scope["method"]))
         if route is None:
             allowed = ", ".join(method for known, method in self._routes if known == shape)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 from starlette.routing import BaseRoute, Router
@@ -28,6 +28,17 @@ RenderError = Callable[[Scope, TwinhullError], Answer]
 OnStart = Callable[[], Awaitable[None]]
 
 
+class Finished(NamedTuple):
+    """How a request went."""
+
+    face: str
+    status: int
+    duration_s: float
+    # Of the answer's body.
+    sent_bytes: int
+    request_id: bytes
+
+
 class Observer(Protocol):
     """What is told of each request; must cost next to nothing."""
 
@@ -35,7 +46,7 @@ class Observer(Protocol):
         """Count a request in."""
         ...
 
-    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+    def finished(self, scope: Scope, finished: Finished) -> None:
         """Count it out, and log it where an access log is wanted."""
         ...
 
@@ -46,7 +57,7 @@ class NoObserver:
     def begun(self, face: str) -> None:
         """Do nothing."""
 
-    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+    def finished(self, scope: Scope, finished: Finished) -> None:
         """Do nothing."""
 
 
@@ -131,7 +142,9 @@ class Application:
             await _drain(scope, exchange)
         finally:
             duration_s = self._clock.monotonic_s() - started_s
-            self._observer.finished(mounted.name, scope, status or exchange.status or CLIENT_GONE, duration_s, request_id)
+            status = status or exchange.status or CLIENT_GONE
+            finished = Finished(mounted.name, status, duration_s, exchange.sent_bytes, request_id)
+            self._observer.finished(scope, finished)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

@@ -21,6 +21,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+# What a face leaves in the scope for those who note the request down: what was done, one of a fixed set of words, and by whom.
+OPERATION: Final = "twinhull.operation"
+USER: Final = "twinhull.user"
+
 PATHSEND: Final = "http.response.pathsend"
 QUERY_FIELDS_MAX: Final = 200
 

@@ -13,7 +13,7 @@ from twinhull.auth.subjects import Subject
 from twinhull.auth.tokens import TokenVerifier, VerifiedToken
 from twinhull.kit.errors import TokenInvalid, Unauthenticated
 from twinhull.kit.reference import project_of
-from twinhull.web.asgi import Scope
+from twinhull.web.asgi import USER, Scope
 from twinhull.web.middleware import Forwarding, header_of
 
 # What the data plane asks for: an action on a repository; "login" and "catalog" have none.
@@ -79,11 +79,14 @@ class Identity:
             return ANONYMOUS
         scheme, _, credentials = header.partition(b" ")
         kind = scheme.lower()
+        caller = _REFUSED
         if kind == b"bearer":
-            return await self._by_token(credentials.decode("latin-1"))
-        if kind == b"basic":
-            return await self._by_password(scope, credentials)
-        return _REFUSED
+            caller = await self._by_token(credentials.decode("latin-1"))
+        elif kind == b"basic":
+            caller = await self._by_password(scope, credentials)
+        if caller.subject is not None:
+            scope[USER] = caller.subject.name
+        return caller
 
     async def identify(self, scope: Scope, action: Action, repository: str = "") -> Caller:
         """Return who sends this request if they may do that, or raise Unauthenticated (TokenInvalid) or LoginSlowedDown.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from twinhull.kit.errors import SettingsInvalid
-from twinhull.web.asgi import Message, Receive, Scope, Send
+from twinhull.web.asgi import Headers, Message, Receive, Scope, Send
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _SCHEMES: Final = ("http", "https")
+_ADDRESSES_REMEMBERED_MAX: Final = 4096
 
 
 def header_of(scope: Scope, name: bytes) -> bytes:
@@ -44,7 +46,7 @@ class RequestIds:
 class Exchange:
     """Stands between a face and the server: adds the request's id, and knows how far request and answer have got."""
 
-    __slots__ = ("_receive", "_request_id", "_send", "body_is_read", "status")
+    __slots__ = ("_headers", "_receive", "_request_id", "_send", "body_is_read", "sent_bytes", "status")
 
     def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
         """Pass everything on."""
@@ -54,6 +56,8 @@ class Exchange:
         self.body_is_read = False
         # 0 until the answer has begun.
         self.status = 0
+        self.sent_bytes = 0
+        self._headers: Headers = []
 
     async def receive(self) -> Message:
         """Return the next message of the request."""
@@ -66,7 +70,12 @@ class Exchange:
         """Pass a message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            message["headers"] = self._headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+        elif message["type"] == "http.response.body":
+            self.sent_bytes += len(message.get("body", b""))
+        else:
+            # A file that the server sends by itself: as long as the answer has said.
+            self.sent_bytes += next((int(value) for name, value in self._headers if name == b"content-length"), 0)
         await self._send(message)
 
 
@@ -76,6 +85,8 @@ class Forwarding:
     def __init__(self, trusted_proxies: Iterable[str] = ()) -> None:
         """Trust these networks ("127.0.0.0/8", "::1"); raises SettingsInvalid for what is none."""
         self._trusted: list[IPv4Network | IPv6Network] = []
+        # The same few addresses come with every request.
+        self._is_trusted = lru_cache(_ADDRESSES_REMEMBERED_MAX)(self._is_in_trusted_network)
         for text in trusted_proxies:
             try:
                 self._trusted.append(ip_network(text, strict=False))
@@ -111,7 +122,7 @@ class Forwarding:
                     break
         return address
 
-    def _is_trusted(self, address: str) -> bool:
+    def _is_in_trusted_network(self, address: str) -> bool:
         if not self._trusted or not _is_address(address):
             return False
         parsed = ip_address(address)
@@ -130,6 +141,7 @@ def _first(value: bytes) -> str:
     return value.decode("latin-1").partition(",")[0].strip()
 
 
+@lru_cache(_ADDRESSES_REMEMBERED_MAX)
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)

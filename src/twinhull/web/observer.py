@@ -6,7 +6,8 @@ from typing import Final
 
 from twinhull.observe.log import AccessLog
 from twinhull.observe.metrics import CORE, REGISTRY, Face, Metrics
-from twinhull.web.asgi import Scope
+from twinhull.web.app import Finished
+from twinhull.web.asgi import OPERATION, USER, Scope
 from twinhull.web.middleware import Forwarding
 
 _FACES: Final[dict[str, Face]] = {"registry": REGISTRY}
@@ -25,11 +26,19 @@ class RequestObserver:
         """Count a request in."""
         self._metrics.begin(_FACES.get(face, CORE))
 
-    def finished(self, face: str, scope: Scope, status: int, duration_s: float, request_id: bytes) -> None:
+    def finished(self, scope: Scope, finished: Finished) -> None:
         """Count it out, and write its line."""
-        self._metrics.end(_FACES.get(face, CORE), face, scope["method"], status, duration_s)
+        operation = scope.get(OPERATION, finished.face)
+        face = _FACES.get(finished.face, CORE)
+        self._metrics.end(face, operation, scope["method"], finished.status, finished.duration_s)
         if self._access_log.enabled:
-            client = self._forwarding.client_of(scope)
             self._access_log.write(
-                scope["method"], scope["path"], status, duration_s, 0, client, "", request_id.decode("latin-1")
+                scope["method"],
+                scope["path"],
+                finished.status,
+                finished.duration_s,
+                finished.sent_bytes,
+                self._forwarding.client_of(scope),
+                scope.get(USER, ""),
+                finished.request_id.decode("latin-1"),
             )
