@@ -32,7 +32,7 @@ def big_image(seed: str, size: int) -> Content:
 
 
 def push_while_paused(nodes: list[ClusterNode], reader: ClusterNode, content: Content) -> str:
-    """Push to each of the nodes while the reader hears nothing, so that it has neither record nor bytes; return the repository."""
+    """Push to each of the nodes while the reader hears nothing, so that it has neither record nor bytes."""
     name = new_name()
     reader.pause()
     for node in nodes:
@@ -249,5 +249,5 @@ def test_many_uploads_at_once_keep_nothing_else_waiting(pair: Cluster) -> None:
         finally:
             going_on[0] = False
         for upload in uploads:
-            content = upload.result(60)
-            eventually(lambda digest=sha256(content): b.has_blob(digest), what="all arrive")  # type: ignore[misc]
+            digest = sha256(upload.result(60))
+            eventually(lambda digest=digest: b.has_blob(digest), what="all arrive")  # type: ignore[misc]

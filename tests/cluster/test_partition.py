@@ -52,7 +52,7 @@ def test_one_way_partition_stops_nobody(pair: Cluster) -> None:
     a, b = pair
     # b hears nothing of a, a hears b.
     a.line.cut()
-    eventually(lambda: b.state_of(a) == "one-way" and a.state_of(b) == "down", what="noticed")
+    eventually(lambda: b.state_of(a) == "one-way" and a.state_of(b) == "behind", what="noticed")
     name, content, other = new_name(), image("one way"), image("other way")
     push(a.repository(name), content, "v1")
     assert push(b.repository(name), other, "v2").header(LEVEL) == "metadata"

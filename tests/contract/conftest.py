@@ -1,16 +1,14 @@
-"""A metadata database of each kind, made anew for every test from one that was migrated once."""
+"""A metadata database of each kind, empty for every test, migrated once."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Final
 
 import pytest
 
-from tests.support.metadata import Opened, copy_of, open_sqlite
+from tests.support.metadata import Opened, empty, open_sqlite
 from tests.support.postgres import Postgres, postgres
 from twinhull.kit.clock import ManualClock
 from twinhull.metadata.database import Database
@@ -19,9 +17,6 @@ from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.store import Store
 
 __all__ = ["postgres"]
-
-_TEMPLATE: Final = "metadata_template"
-_numbers: Final = count()
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +31,12 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> str:
-    """The name of a PostgreSQL database with this release's tables and nothing in them."""
-    database = PostgresDatabase(postgres.create_database(_TEMPLATE))
+    """The URL of a PostgreSQL database with this release's tables; one test at a time has it, and finds it empty."""
+    url = postgres.create_database("metadata")
+    database = PostgresDatabase(url)
     migrate(database)
     database.close()
-    return _TEMPLATE
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -52,9 +48,9 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
         address = str(tmp_path)
         database = open_sqlite(tmp_path)
     else:
-        template = request.getfixturevalue("migrated_postgres")
-        address = copy_of(request.getfixturevalue("postgres"), template, f"metadata_{next(_numbers)}")
+        address = request.getfixturevalue("migrated_postgres")
         database = PostgresDatabase(address)
+        empty(database)
     yield Opened(database=database, address=address)
     database.close()
 

@@ -15,16 +15,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from tests.support.metadata import REPOSITORY_OF_IMAGES, Opened, derived_rows, open_sqlite, push, tag_of
+from tests.support.metadata import REPOSITORY_OF_IMAGES, Opened, derived_rows, empty, open_sqlite, push, tag_of
 from tests.support.metadata_crashes import ACKNOWLEDGED
+from tests.support.postgres import Postgres
 from twinhull.kit.clock import ManualClock, SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.kit.errors import StorageFull
+from twinhull.kit.errors import StorageFull, Unavailable
 from twinhull.metadata import content
 from twinhull.metadata.migrate import migrate
+from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.projections import rebuild_projections
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import SETTING
@@ -155,6 +158,31 @@ def test_full_disk_refuses_writes_and_takes_them_again_when_space_is_back(small_
     require_sound(store)
     with store.read() as connection:
         assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+    store.close()
+
+
+def test_lost_connection_is_told_and_the_next_write_has_another(postgres: Postgres, migrated_postgres: str) -> None:
+    database = PostgresDatabase(migrated_postgres)
+    empty(database)
+    store = Store(database, node="n1", slot=0, clock=ManualClock())
+    with store.write() as transaction:
+        push(transaction, b"v0", tag="v0")
+
+    def write_while_the_server_cuts_it_off() -> None:
+        with store.write() as transaction:
+            push(transaction, b"v1", tag="v1")
+            with psycopg.connect(host=str(postgres.socket_directory), user="postgres", dbname="postgres") as server:
+                server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'metadata'")
+            push(transaction, b"v2", tag="v2")
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        write_while_the_server_cuts_it_off()
+    with store.write() as transaction:
+        push(transaction, b"v3", tag="v3")
+    assert transaction.seq == 5
+    with store.read() as connection:
+        assert tags_of(connection) == ["v0", "v3"]
+    require_sound(store)
     store.close()
 
 

@@ -1,4 +1,4 @@
-"""A disk that fills up in the middle of an upload: a clear answer, nothing lost or half visible, and recovery with the space."""
+"""A disk that fills up in mid-upload: a clear answer, nothing lost or half visible, and recovery with the space."""
 
 from __future__ import annotations
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select, text
 
-from tests.support.postgres import Postgres
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
 from twinhull.metadata import schema
@@ -47,12 +45,12 @@ def open_address(address: str) -> Database:
     return PostgresDatabase(address) if "://" in address else open_sqlite(Path(address))
 
 
-def copy_of(server: Postgres, template: str, name: str) -> str:
-    """Make a database with all that is in another, and return its URL."""
-    statement = psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    with psycopg.connect(host=str(server.socket_directory), user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(statement.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
-    return server.url_of(name)
+def empty(database: Database) -> None:
+    """Take everything out of a PostgreSQL database: that is quicker than making another."""
+    with database.write() as connection:
+        for table in schema.metadata.sorted_tables:
+            connection.execute(delete(table))
+        connection.execute(text("ALTER SEQUENCE changes_position_seq RESTART"))
 
 
 def derived_rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:

@@ -14,13 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import twinhull.metadata
+import twinhull.metadata.sqlite
+import twinhull.metadata.store
+import twinhull.metadata.transaction
 from tests.support.metadata import open_sqlite, push
 from twinhull.kit.clock import SystemClock
 from twinhull.metadata.store import Store
 
 ACKNOWLEDGED: Final = "acknowledged"
-_METADATA: Final = str(Path(twinhull.metadata.__file__).parent)
+# What begins, orders, commits and publishes. Between two statements inside a transaction one line is like another.
+_TRACED: Final = {
+    module.__file__ for module in (twinhull.metadata.store, twinhull.metadata.transaction, twinhull.metadata.sqlite)
+}
 
 
 def crash_at_every_line(template: Path, roots: Path) -> None:
@@ -58,7 +63,7 @@ class Countdown:
 
     def enter(self, frame: FrameType, _event: str, _argument: object) -> Countdown | None:
         """Follow a function if it is the store's."""
-        return self if frame.f_code.co_filename.startswith(_METADATA) else None
+        return self if frame.f_code.co_filename in _TRACED else None
 
     def __call__(self, _frame: FrameType, event: str, _argument: object) -> Countdown:
         """Count a line."""

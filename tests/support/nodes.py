@@ -1,4 +1,4 @@
-"""Runs several real nodes of one cluster, each behind a line of its own that its peers dial, and does to them what can happen."""
+"""Runs several real nodes of one cluster, each behind a line that its peers dial, and does to them what can happen."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, String, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -57,7 +59,10 @@ def test_indexes_have_names_that_clash_nowhere() -> None:
 def test_upsert_names_every_column_once(table: Table) -> None:
     statement = upsert(table)
     assert upsert(table) is statement
-    assert set(statement.compile().params) == {column.name for column in table.columns}
-    keys = {column.name for column in table.primary_key.columns}
-    replaced = {part.split(" = ")[0] for part in statement.text.partition(" SET ")[2].split(", ") if part}
-    assert replaced == {column.name for column in table.columns} - keys
+    columns = [column.name for column in table.columns]
+    keys = [column.name for column in table.primary_key.columns]
+    others = [f"{name} = excluded.{name}" for name in columns if name not in keys]
+    head, values, action = re.split(r" VALUES | ON CONFLICT ", statement.sql)
+    assert head == f"INSERT INTO {table.name} ({', '.join(columns)})"
+    assert values == f"({', '.join(f':{name}' for name in columns)})"
+    assert action == f"({', '.join(keys)}) DO " + (f"UPDATE SET {', '.join(others)}" if others else "NOTHING")

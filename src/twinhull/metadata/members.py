@@ -62,7 +62,7 @@ def slots_ever_used(connection: Connection) -> set[int]:
 
 def add_invite(connection: Connection, secret_hash: str, expires_ms: int) -> None:
     """Remember an invite."""
-    connection.execute(upsert(schema.invites), {"secret_hash": secret_hash, "expires_ms": expires_ms})
+    upsert(schema.invites).run(connection, {"secret_hash": secret_hash, "expires_ms": expires_ms})
 
 
 def use_invite(connection: Connection, secret_hash: str, now_ms: int) -> bool:

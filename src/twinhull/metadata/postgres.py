@@ -59,10 +59,12 @@ class PostgresDatabase:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.errors.DiskFull):
+    except (DBAPIError, psycopg.Error) as error:
+        # SQLAlchemy wraps what its own execution meets; the rest comes as the driver raised it.
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, psycopg.errors.DiskFull):
             raise StorageFull(hint="free space on the database server's disk") from error
-        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
+        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
             message = "the metadata database does not answer"
             raise Unavailable(message, hint="check that PostgreSQL runs and that the database URL is right") from error
         raise

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, delete, text
 from twinhull.kit.reference import project_of
 from twinhull.metadata import schema
 from twinhull.metadata.schema import upsert
+from twinhull.metadata.statement import Statement
 from twinhull.records import kinds
 from twinhull.records.kinds import id_and_aliases, split_content_key, split_member_key, split_tag_key
 from twinhull.records.merge import Value, decode, is_dead, values_of
@@ -23,14 +24,14 @@ _NUMBER_MAX: Final = 2**63 - 1
 # As many records as a rebuild reads at once.
 _PAGE: Final = 1000
 
-_IS_DEAD: Final = text("SELECT 1 FROM records WHERE kind = :kind AND key = :key AND dead")
-_RECORD: Final = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_IS_DEAD: Final = Statement("SELECT 1 FROM records WHERE kind = :kind AND key = :key AND dead")
+_RECORD: Final = Statement("SELECT record FROM records WHERE kind = :kind AND key = :key")
 _RECORDS_PAGE: Final = text(
     "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
-_FORGET_ALIAS: Final = text("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
-_ANY_IN_REPOSITORY: Final = text("SELECT 1 FROM manifests WHERE repository = :name LIMIT 1")
-_ANY_IN_PROJECT: Final = text(
+_FORGET_ALIAS: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
+_ANY_IN_REPOSITORY: Final = Statement("SELECT 1 FROM manifests WHERE repository = :name LIMIT 1")
+_ANY_IN_PROJECT: Final = Statement(
     "SELECT 1 FROM repositories WHERE project = :name"
     " AND EXISTS (SELECT 1 FROM manifests WHERE manifests.repository = repositories.name) LIMIT 1"
 )
@@ -49,9 +50,9 @@ def project_record(connection: Connection, kind: str, key: str, values: Values |
     aliases = id_and_aliases(values.get("ids"))[1] if values is not None else []
     for alias in earlier:
         if alias not in aliases:
-            connection.execute(_FORGET_ALIAS, {"kind": kind, "id": alias})
+            _FORGET_ALIAS.run(connection, {"kind": kind, "id": alias})
     for alias in aliases:
-        connection.execute(upsert(schema.id_aliases), {"kind": kind, "id": alias, "key": key})
+        upsert(schema.id_aliases).run(connection, {"kind": kind, "id": alias, "key": key})
 
 
 def rebuild_projections(connection: Connection) -> None:
@@ -101,14 +102,14 @@ def _node(connection: Connection, key: str, values: Values | None) -> None:
         "token_keys": _json(values.get("token_keys", [])),
         "joined_ms": _number(values.get("joined_ms")),
     }
-    connection.execute(upsert(schema.nodes), row)
+    upsert(schema.nodes).run(connection, row)
     return None
 
 
 def _setting(connection: Connection, key: str, values: Values | None) -> None:
     if values is None:
         return _remove(connection, schema.settings, name=key)
-    connection.execute(upsert(schema.settings), {"name": key, "value": _json(values.get("value"))})
+    upsert(schema.settings).run(connection, {"name": key, "value": _json(values.get("value"))})
     return None
 
 
@@ -126,7 +127,7 @@ def _user(connection: Connection, key: str, values: Values | None) -> None:
         "disabled": bool(values.get("disabled")),
         **_times(values),
     }
-    connection.execute(upsert(schema.users), row)
+    upsert(schema.users).run(connection, row)
     return None
 
 
@@ -142,7 +143,7 @@ def _member(connection: Connection, key: str, values: Values | None) -> None:
         "role": _number(values.get("role")),
         **_times(values),
     }
-    connection.execute(upsert(schema.members), row)
+    upsert(schema.members).run(connection, row)
     return None
 
 
@@ -162,7 +163,7 @@ def _robot(connection: Connection, key: str, values: Values | None) -> None:
         "expires_at_s": _number(values.get("expires_at_s"), -1),
         **_times(values),
     }
-    connection.execute(upsert(schema.robots), row)
+    upsert(schema.robots).run(connection, row)
     return None
 
 
@@ -171,7 +172,7 @@ def _robot(connection: Connection, key: str, values: Values | None) -> None:
 
 def _project(connection: Connection, key: str, values: Values | None) -> None:
     if values is None:
-        if connection.execute(_ANY_IN_PROJECT, {"name": key}).first() is None:
+        if _ANY_IN_PROJECT.first(connection, {"name": key}) is None:
             return _remove(connection, schema.projects, name=key)
         values = _last_values(connection, kinds.PROJECT.name, key)
     described = values.get("metadata")
@@ -186,14 +187,14 @@ def _project(connection: Connection, key: str, values: Values | None) -> None:
         "public": items.get("public") == "true",
         **_times(values),
     }
-    connection.execute(upsert(schema.projects), row)
+    upsert(schema.projects).run(connection, row)
     return None
 
 
 def _repository(connection: Connection, key: str, values: Values | None) -> None:
     project = project_of(key)
     if values is None:
-        if connection.execute(_ANY_IN_REPOSITORY, {"name": key}).first() is None:
+        if _ANY_IN_REPOSITORY.first(connection, {"name": key}) is None:
             _remove(connection, schema.repositories, name=key)
             return _touch(connection, kinds.PROJECT.name, project)
         values = _last_values(connection, kinds.REPOSITORY.name, key)
@@ -204,14 +205,14 @@ def _repository(connection: Connection, key: str, values: Values | None) -> None
         "description": _text(values.get("description")),
         **_times(values),
     }
-    connection.execute(upsert(schema.repositories), row)
+    upsert(schema.repositories).run(connection, row)
     # Its artifacts may have come before it.
     return _touch(connection, kinds.PROJECT.name, project)
 
 
 def _last_values(connection: Connection, kind: str, key: str) -> Values:
-    encoded = connection.execute(_RECORD, {"kind": kind, "key": key}).scalar()
-    return values_of(kinds.KINDS[kind], decode(encoded)) if encoded is not None else {}
+    row = _RECORD.first(connection, {"kind": kind, "key": key})
+    return values_of(kinds.KINDS[kind], decode(row[0])) if row is not None else {}
 
 
 def _touch_containers(connection: Connection, repository: str) -> None:
@@ -221,7 +222,7 @@ def _touch_containers(connection: Connection, repository: str) -> None:
 
 
 def _touch(connection: Connection, kind: str, key: str) -> None:
-    if connection.execute(_IS_DEAD, {"kind": kind, "key": key}).first() is not None:
+    if _IS_DEAD.first(connection, {"kind": kind, "key": key}) is not None:
         _PROJECTIONS[kind](connection, key, None)
 
 
@@ -249,7 +250,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
         "pushed_ms": _number(values.get("pushed_ms")),
         "pushed_by": _text(values.get("pushed_by")),
     }
-    connection.execute(upsert(schema.manifests), row)
+    upsert(schema.manifests).run(connection, row)
     # What a manifest names never changes, since its digest names its bytes: the rows are made once.
     blobs, children = values.get("blobs"), values.get("children")
     named = [
@@ -257,13 +258,13 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
         for blob, size, required in (blobs if isinstance(blobs, list) else [])
     ]
     if named:
-        connection.execute(upsert(schema.manifest_blobs), named)
+        upsert(schema.manifest_blobs).run_for_each(connection, named)
     held = [
         {"repository": repository, "parent": digest, "child": child}
         for child in (children if isinstance(children, list) else [])
     ]
     if held:
-        connection.execute(upsert(schema.manifest_children), held)
+        upsert(schema.manifest_children).run_for_each(connection, held)
     return _touch_containers(connection, repository)
 
 
@@ -281,7 +282,7 @@ def _tag(connection: Connection, key: str, values: Values | None) -> None:
         "pushed_ms": _number(target.get("pushed_ms")),
         "pushed_by": _text(target.get("pushed_by")),
     }
-    connection.execute(upsert(schema.tags), row)
+    upsert(schema.tags).run(connection, row)
     return None
 
 
@@ -295,7 +296,7 @@ def _blob(connection: Connection, key: str, values: Values | None) -> None:
         "size": _number(values.get("size")),
         "linked_ms": _number(values.get("linked_ms")),
     }
-    connection.execute(upsert(schema.blob_links), row)
+    upsert(schema.blob_links).run(connection, row)
     return None
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
-from sqlalchemy.sql.elements import TextClause
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.types import TypeEngine
+
+from twinhull.metadata.statement import Statement
 
 metadata: Final = MetaData()
 
@@ -303,7 +304,7 @@ conflicts: Final = Table(
 
 
 @cache
-def upsert(table: Table) -> TextClause:
+def upsert(table: Table) -> Statement:
     """Return "insert, or replace the row with the same primary key": the same text for SQLite and PostgreSQL."""
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key.columns]
@@ -314,4 +315,4 @@ def upsert(table: Table) -> TextClause:
         f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "  # noqa: S608
         f"ON CONFLICT ({', '.join(keys)}) DO {action}"
     )
-    return text(statement)
+    return Statement(statement)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from twinhull.kit.errors import StorageFull, Unavailable
@@ -137,8 +137,9 @@ def _translated() -> Iterator[None]:
     """Turn the driver's failures that an operator can do something about into ours."""
     try:
         yield
-    except (OperationalError, DatabaseError) as error:
-        code = getattr(error.orig, "sqlite_errorcode", None)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        # SQLAlchemy wraps what its own execution meets; the rest comes as the driver raised it.
+        code = getattr(error.orig if isinstance(error, DatabaseError) else error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
             raise StorageFull(hint="free space on the disk that holds the data directory") from error
         if code is not None and code & 0xFF in _DISK_CODES:

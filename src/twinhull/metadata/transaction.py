@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Conflict, NotFound, ProtocolError, Unavailable
@@ -15,6 +15,7 @@ from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
 from twinhull.metadata import schema
 from twinhull.metadata.projections import project_record
 from twinhull.metadata.schema import upsert
+from twinhull.metadata.statement import Statement
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
 from twinhull.records.merge import (
@@ -40,25 +41,25 @@ MERGED: Final = ""
 ID_BLOCK: Final = 1000
 SLOTS: Final = 32
 
-# Plain statements, prepared once: these few run on every write.
-_GET_RECORD: Final = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
-_GET_CLOCK: Final = text("SELECT ms, counter FROM hybrid_clock WHERE node = :node")
-_GET_ORIGIN: Final = text("SELECT seq FROM origins WHERE origin = :origin")
-_SET_SEQ: Final = text(
-    "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, 0)"
-    " ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
+_GET_RECORD: Final = Statement("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_GET_OWN: Final = Statement(
+    "SELECT (SELECT seq FROM origins WHERE origin = :node), ms, counter FROM hybrid_clock WHERE node = :node"
 )
-_APPEND: Final = text(
+_GET_ORIGIN: Final = Statement("SELECT seq FROM origins WHERE origin = :origin")
+_SET_SEQ: Final = Statement(
+    "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, 0) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
+)
+_APPEND: Final = Statement(
     "INSERT INTO changes (origin, seq, kind, key, record) VALUES (:origin, :seq, :kind, :key, :record) RETURNING position"
 )
-_PUT_CONTENT: Final = text(
+_PUT_CONTENT: Final = Statement(
     "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING"
 )
-_KEEP_CONFLICT: Final = text(
+_KEEP_CONFLICT: Final = Statement(
     "INSERT INTO conflicts (kind, key, field, dots, winner, candidates, recorded_ms)"
     " VALUES (:kind, :key, :field, :dots, :winner, :candidates, :recorded_ms) ON CONFLICT (kind, key, field, dots) DO NOTHING"
 )
-_GET_ID: Final = text("SELECT last_id FROM id_counters WHERE kind = :kind")
+_GET_ID: Final = Statement("SELECT last_id FROM id_counters WHERE kind = :kind")
 
 
 class Transaction:
@@ -75,15 +76,22 @@ class Transaction:
         self._slot = slot
         self._clock = clock
         self._last_stamp: Stamp | None = None
-        self._vector: VersionVector = {}
         self._clock_moved = False
+        self._vector: VersionVector = {}
+        # The origins of which something was applied here.
+        self._advanced: set[str] = set()
+        # What was read or written so far; nobody else writes meanwhile.
+        self._records: dict[tuple[str, str], Record | None] = {}
 
     # -- local reads and writes ------------------------------------------------------------------------------------
 
     def get(self, kind: Kind, key: str) -> Record | None:
         """Return the record, dead or alive, or None."""
-        encoded = self.connection.execute(_GET_RECORD, {"kind": kind.name, "key": key}).scalar()
-        return decode(encoded) if encoded is not None else None
+        named = kind.name, key
+        if named not in self._records:
+            row = _GET_RECORD.first(self.connection, {"kind": kind.name, "key": key})
+            self._records[named] = decode(row[0]) if row is not None else None
+        return self._records[named]
 
     def values(self, kind: Kind, key: str) -> dict[str, Value] | None:
         """Return the fields of the thing, or None if it does not live."""
@@ -122,16 +130,16 @@ class Transaction:
 
     def put_content(self, digest: str, content: bytes) -> None:
         """Keep a manifest's exact bytes; the caller has hashed them."""
-        self.connection.execute(_PUT_CONTENT, {"digest": digest, "content": content})
+        _PUT_CONTENT.run(self.connection, {"digest": digest, "content": content})
 
     def next_id(self, kind: Kind) -> int:
         """Return an integer id that no node has given to this kind: blocks of 1,000, one block in 32 is ours."""
-        last = self.connection.execute(_GET_ID, {"kind": kind.name}).scalar()
-        following = self._first_of_block(self._slot) if last is None else last + 1
+        last = _GET_ID.first(self.connection, {"kind": kind.name})
+        following = self._first_of_block(self._slot) if last is None else last[0] + 1
         block = (following - 1) // ID_BLOCK
         if block % SLOTS != self._slot:
             following = self._first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
-        self.connection.execute(upsert(schema.id_counters), {"kind": kind.name, "last_id": following})
+        upsert(schema.id_counters).run(self.connection, {"kind": kind.name, "last_id": following})
         return following
 
     @staticmethod
@@ -153,19 +161,14 @@ class Transaction:
             message = f"change {change.seq} of node {change.origin} arrived, but {have + 1} was due"
             raise ProtocolError(message)
         self._merge(change)
-        self.position = self._append(change.origin, change.seq, change.kind, change.key, change.record)
-        self._vector[change.origin] = change.seq
-        self._save_seq(change.origin, change.seq)
+        self._append(change.origin, change.seq, change.kind, change.key, change.record)
         return True
 
     def merge_record(self, change: Change) -> bool:
         """Merge a peer's record that is no step of its log (snapshots, repairs, answers); tell whether anything changed."""
         if not self._merge(change):
             return False
-        seq = self.applied(MERGED) + 1
-        self.position = self._append(MERGED, seq, change.kind, change.key, change.record)
-        self._vector[MERGED] = seq
-        self._save_seq(MERGED, seq)
+        self._append(MERGED, self.applied(MERGED) + 1, change.kind, change.key, change.record)
         return True
 
     def _merge(self, change: Change) -> bool:
@@ -191,7 +194,8 @@ class Transaction:
     def applied(self, origin: str) -> int:
         """Return the highest change of that origin that is applied here."""
         if origin not in self._vector:
-            self._vector[origin] = int(self.connection.execute(_GET_ORIGIN, {"origin": origin}).scalar() or 0)
+            row = _GET_ORIGIN.first(self.connection, {"origin": origin})
+            self._vector[origin] = row[0] if row is not None else 0
         return self._vector[origin]
 
     def reached(self, vector: VersionVector) -> None:
@@ -199,16 +203,17 @@ class Transaction:
         for origin, seq in vector.items():
             if seq > self.applied(origin):
                 self._vector[origin] = seq
-                row = {"origin": origin, "seq": seq, "floor": seq}
-                self.connection.execute(upsert(schema.origins), row)
+                self._advanced.discard(origin)
+                upsert(schema.origins).run(self.connection, {"origin": origin, "seq": seq, "floor": seq})
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _write(self, kind: Kind, key: str, after: Record, before: Record | None) -> None:
         encoded = self._store(kind, key, after, before)
         # Counted only now: a write that failed half-way must not leave a gap, whoever catches its exception.
-        self.seq = self._vector[self._node] = self._next_seq()
-        self.position = self._append(self._node, self.seq, kind.name, key, encoded)
+        seq = self._next_seq()
+        self._append(self._node, seq, kind.name, key, encoded)
+        self.seq = seq
 
     def _store(self, kind: Kind, key: str, record: Record, before: Record | None) -> bytes:
         encoded = encode(record)
@@ -221,12 +226,13 @@ class Transaction:
             "bucket": bucket_of(key),
             "summary": summary_of(key, record),
         }
-        self.connection.execute(upsert(schema.records), row)
+        upsert(schema.records).run(self.connection, row)
         if len(record.versions) > 1:
             for conflict in conflicts_of(kind, record):
                 self._record_conflict(kind, key, conflict)
         ids_before = None if before is None or is_dead(kind, before) else values_of(kind, before).get("ids")
         project_record(self.connection, kind.name, key, None if dead else values_of(kind, record), ids_before=ids_before)
+        self._records[kind.name, key] = record
         return encoded
 
     def _record_conflict(self, kind: Kind, key: str, conflict: FieldConflict) -> None:
@@ -244,19 +250,26 @@ class Transaction:
             "candidates": msgspec.json.encode(candidates).decode(),
             "recorded_ms": self._clock.unix_ms(),
         }
-        self.connection.execute(_KEEP_CONFLICT, row)
+        _KEEP_CONFLICT.run(self.connection, row)
 
-    def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> int:
+    def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> None:
         row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded}
-        return int(self.connection.execute(_APPEND, row).scalar_one())
+        appended = _APPEND.first(self.connection, row)
+        assert appended is not None
+        self.position = appended[0]
+        self._vector[origin] = seq
+        self._advanced.add(origin)
 
     def _next_seq(self) -> int:
         return self.applied(self._node) + 1
 
     def _clock_now(self) -> Stamp:
         if self._last_stamp is None:
-            row = self.connection.execute(_GET_CLOCK, {"node": self._node}).first()
-            self._last_stamp = Stamp(row[0], row[1], self._node) if row is not None else Stamp(0, 0, self._node)
+            row = _GET_OWN.first(self.connection, {"node": self._node})
+            seq, ms, counter = row if row is not None else (None, 0, 0)
+            self._last_stamp = Stamp(ms, counter, self._node)
+            if seq is not None:
+                self._vector.setdefault(self._node, seq)
         return self._last_stamp
 
     def _next_stamp(self) -> Stamp:
@@ -274,9 +287,6 @@ class Transaction:
             self._last_stamp = Stamp(latest.ms, latest.counter, self._node)
             self._clock_moved = True
 
-    def _save_seq(self, origin: str, seq: int) -> None:
-        self.connection.execute(_SET_SEQ, {"origin": origin, "seq": seq})
-
     def _check_content(self, key: str, content: bytes) -> None:
         _, digest = split_content_key(key)
         algorithm, _, expected = digest.partition(":")
@@ -286,12 +296,12 @@ class Transaction:
         self.put_content(digest, content)
 
     def finish(self) -> None:
-        """Persist the sequence number and the clock; called once by Store.write before the commit."""
-        if self.seq:
-            self._save_seq(self._node, self.seq)
+        """Persist the sequence numbers and the clock; called once by Store.write before the commit."""
+        for origin in self._advanced:
+            _SET_SEQ.run(self.connection, {"origin": origin, "seq": self._vector[origin]})
         if self._clock_moved and self._last_stamp is not None:
             row = {"node": self._node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
-            self.connection.execute(upsert(schema.hybrid_clock), row)
+            upsert(schema.hybrid_clock).run(self.connection, row)
 
 
 def bucket_of(key: str) -> int:

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 _LENGTH: Final = struct.Struct("<I")
 _FRAME_BYTES_MAX: Final = 1024 * 1024
 _RECONNECT_S: Final = 0.1
+_CLOSE_S: Final = 1.0
 # An agent that was there a moment ago, or is about to start with its node, is waited for; one that stays away is not.
 _PATIENCE_S: Final = 1.0
 _MISSED_FOR_MAX_S: Final = 3.0
@@ -132,6 +133,7 @@ class LinkServer:
         self._on_notice = on_notice
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
         """Listen; a socket file that a dead agent left is replaced."""
@@ -140,13 +142,20 @@ class LinkServer:
         self._path.chmod(0o600)
 
     async def close(self) -> None:
-        """Stop listening and drop what is under way."""
+        """Stop listening and drop what is under way; the workers are told at once."""
         if self._server is not None:
             self._server.close()
         for task in list(self._tasks):
             task.cancel()
+        for writer in self._connections.values():
+            writer.close()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=_CLOSE_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._connections[serving] = writer
         try:
             while (packed := await _read_frame(reader)) is not None:
                 request = _requests.decode(packed)
@@ -159,6 +168,7 @@ class LinkServer:
         except msgspec.MsgspecError as error:
             log.warning("worker sent a frame that cannot be read", error=str(error))
         finally:
+            del self._connections[serving]
             writer.close()
 
     async def _answer(self, number: int, call: Call, writer: asyncio.StreamWriter) -> None:
@@ -166,6 +176,9 @@ class LinkServer:
             answer = _Answer(number, await self._on_call(call))
         except TwinhullError as error:
             answer = _Answer(number, error.message, type(error).__name__)
+        except Exception:  # a fault of ours must not leave the caller waiting for ever
+            log.exception("call of a worker failed", call=type(call).__name__)
+            answer = _Answer(number, "this node's agent failed", PeerUnavailable.__name__)
         if not writer.is_closing():
             writer.write(_frame(answer))
 
@@ -173,9 +186,10 @@ class LinkServer:
 class LinkClient:
     """The worker's end: connects when the agent is there, and connects again when it comes back."""
 
-    def __init__(self, path: Path, *, failures: dict[str, type[TwinhullError]]) -> None:
-        """Take the socket's path, and the failures that the agent may answer with, by class name."""
+    def __init__(self, path: Path, *, failures: dict[str, type[TwinhullError]], patience_s: float = _PATIENCE_S) -> None:
+        """Take the socket's path, the failures that the agent may answer with, and how long to wait for an absent agent."""
         self._name = socket_name(path)
+        self._patience_s = patience_s
         self._failures = failures
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
@@ -245,7 +259,7 @@ class LinkClient:
             self._missed_since_s = now_s
         if now_s - self._missed_since_s < _MISSED_FOR_MAX_S:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(self._patience_s):
                     await self._connected.wait()
 
     def notify(self, notice: Notice) -> None:

@@ -89,11 +89,15 @@ class Tails:
             raise BlobUploadUnknown(f"upload {upload_id[:160]} is not arriving here")
         offset = 0
         while True:
+            # Looked at before the read: what arrives between the two is found by another one.
+            ended = tail.ended
             piece = await in_thread(self._executor, self._read, upload_id, tail, offset)
             if piece:
                 offset += len(piece)
                 yield piece
-            elif tail.ended:
+            elif ended and tail.digest is None:
+                raise BlobUploadUnknown(f"upload {upload_id[:160]} was given up")
+            elif ended:
                 return
             else:
                 await self._wait_beyond(upload_id, tail, offset)
