@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.support.log_cache import LogCache
 from tests.support.metadata import Opened
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Unavailable
-from twinhull.metadata.freshness import Freshness, LogCache
+from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import SETTING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twinhull.metadata.freshness import LogCache
+from tests.support.log_cache import LogCache
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from twinhull.records.kinds import BLOB, MANIFEST, REPOSITORY, TAG, content_key,
 MISSING_NAMED_MAX: Final = 50
 # An index that lists more than this does not renew what it lists; see _renew_children.
 CHILDREN_RENEWED_MAX: Final = 1000
+_SIZE_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,8 @@ def _put_manifest(
         "config_digest": parsed.config.digest if parsed.config is not None else "",
         "subject": parsed.subject.digest if parsed.subject is not None else "",
         "manifest_bytes": parsed.size,
-        "total_bytes": parsed.size + sum(size for _, size, _ in blobs),
+        # What foreign layers claim to weigh is nobody's to check; the column holds 64 bits.
+        "total_bytes": min(parsed.size + sum(size for _, size, _ in blobs), _SIZE_MAX),
         "annotations": dict(parsed.annotations),
         "blobs": blobs,
         "children": list(parsed.manifests),

@@ -27,6 +27,7 @@ from twinhull.replication.figures import Figures
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
 from twinhull.replication.page import SyncPage
+from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         executor = stack.enter_context(ThreadPoolExecutor(_AGENT_THREADS, thread_name_prefix="agent"))
         store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=clock)
         stack.callback(store.close)
+        # A predecessor killed between a commit and telling of it has left the workers behind.
+        await in_thread(executor, store.refresh_position)
         # No limit: a stream, a held answer or a relayed upload must not keep a question to a peer waiting.
         connector = aiohttp.TCPConnector(limit=0)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, auto_decompress=False))

@@ -188,7 +188,7 @@ class Feed:
     def _read_due(self, sent: VersionVector, held_back: set[str]) -> tuple[list[Change], VersionVector]:
         vector = self._store.vector()
         confirmed = self._vector
-        due: list[Change] = []
+        pages: list[list[tuple[int, Change]]] = []
         for origin in sorted(vector):
             have = max(sent.get(origin, 0), confirmed.get(origin, 0))
             if vector[origin] <= have:
@@ -196,8 +196,8 @@ class Feed:
                 continue
             if origin == self._peer or origin in held_back:
                 continue
-            due.extend(change for _, change in self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
-        return due, vector
+            pages.append(self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
+        return _in_log_order(pages), vector
 
     async def _send_snapshot_if_needed(self) -> None:
         floors = await in_thread(self._executor, self._store.floors)
@@ -212,6 +212,17 @@ class Feed:
             kind, key = page[-1].kind, page[-1].key
         await self._link.send(SnapshotPage(records=[], vector=vector))
         self._sent = {origin: max(seq, self._sent.get(origin, 0)) for origin, seq in vector.items()}
+
+
+def _in_log_order(pages: list[list[tuple[int, Change]]]) -> list[Change]:
+    """Put several origins' changes into the order in which this node has them, so that none comes before what it rests on.
+
+    Where an origin has more than its page holds, nothing that came later in the log is sent with it.
+    """
+    full = [page[-1][0] for page in pages if len(page) >= CHANGES_PER_FRAME_MAX]
+    last = min(full, default=None)
+    found = sorted((entry for page in pages for entry in page), key=lambda entry: entry[0])
+    return [change for position, change in found if last is None or position <= last]
 
 
 def _frames_of(changes: list[Change]) -> list[list[Change]]:

@@ -329,9 +329,15 @@ class Puller:
                         raise ProtocolError(message)
 
     def _apply_batch(self, batch: list[Change]) -> VersionVector:
-        with self._store.write() as transaction:
+        try:
+            with self._store.write() as transaction:
+                for change in batch:
+                    transaction.apply(change)
+        except TwinhullError:
+            # One of them can't be applied: those before it shall not wait for it.
             for change in batch:
-                transaction.apply(change)
+                with self._store.write() as transaction:
+                    transaction.apply(change)
         return self._store.vector()
 
     def _apply_page(self, page: SnapshotPage) -> VersionVector:
