@@ -131,7 +131,7 @@ def test_transfer_that_is_cut_off_goes_on_where_it_was(pair: Cluster) -> None:
     layer = content.blobs[1]
     name = push_while_paused([a], b, content)
     before = passed(a.line)
-    a.line.allowance["back"] = 16 * MB
+    a.line.allow("back", 16 * MB)
     b.resume()
     eventually(lambda: not a.line.is_open, what="cut in the middle")
     assert not b.has_blob(layer.digest)
@@ -148,11 +148,12 @@ def test_transfer_whose_source_dies_goes_on_from_another_peer(trio: Cluster) -> 
     name = push_while_paused([a, b], c, content)
     before = passed(a.line, b.line)
     for node in (a, b):
-        node.line.allowance["back"], node.line.rate = 8 * MB, 8 * MB
+        node.line.allow("back", 8 * MB)
+        node.line.rate = 8 * MB
     c.resume()
     eventually(lambda: not a.line.is_open or not b.line.is_open, what="the first source is gone")
     survivor = b if not a.line.is_open else a
-    survivor.line.allowance["back"] = None
+    survivor.line.allow("back", None)
     eventually(lambda: c.has_blob(layer.digest), what="the rest, from the other")
     assert passed(a.line, b.line) - before < 22 * MB
     check_pull(c.repository(name), content, "v1")

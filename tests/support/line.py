@@ -36,8 +36,7 @@ class Line:
         # Directions in which nothing passes, while the connections stay.
         self.plugged: set[Direction] = set()
         self.passed: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
-        # What may still pass before all connections are cut.
-        self.allowance: dict[Direction, int | None] = dict.fromkeys(DIRECTIONS)
+        self._allowance: dict[Direction, int | None] = dict.fromkeys(DIRECTIONS)
         self._writers: set[asyncio.StreamWriter] = set()
         self._clock = SystemClock()
         self._loop = asyncio.new_event_loop()
@@ -60,7 +59,17 @@ class Line:
         self.is_open = True
         self.plugged.clear()
         self.delay_s = self.rate = 0
-        self.allowance.update(dict.fromkeys(DIRECTIONS))
+        for direction in DIRECTIONS:
+            self.allow(direction, None)
+
+    def allow(self, direction: Direction, count: int | None) -> None:
+        """Let so many bytes more pass in that direction, and then cut everything; None for any number."""
+
+        async def change() -> None:
+            # In the line's own thread, which counts down.
+            self._allowance[direction] = count
+
+        self._call(change())
 
     def close(self) -> None:
         """Take the line away."""
@@ -144,14 +153,14 @@ class Line:
             await asyncio.sleep(left_s if 0 < left_s < _LOOK_S else _LOOK_S)
 
     async def _send(self, writer: asyncio.StreamWriter, piece: bytes, direction: Direction) -> None:
-        allowed = self.allowance[direction]
+        allowed = self._allowance[direction]
         if allowed is not None:
-            self.allowance[direction] = max(0, allowed - len(piece))
+            self._allowance[direction] = max(0, allowed - len(piece))
             piece = piece[:allowed]
         self.passed[direction] += len(piece)
         writer.write(piece)
         await writer.drain()
-        if allowed is not None and self.allowance[direction] == 0:
+        if allowed is not None and self._allowance[direction] == 0:
             self.is_open = False
             self._drop_all()
         if self.rate:

@@ -55,9 +55,7 @@ def send_slowly(repository: Repository, pieces: Iterable[bytes], digest: str) ->
         headers = {"Transfer-Encoding": "chunked", "Authorization": authorization}
         connection.request("PUT", upload, body=iter(pieces), headers=headers, encode_chunked=True)
         response = connection.getresponse()
-        return Answer(
-            asked=f"PUT {upload}", status=response.status, headers=tuple(response.getheaders()), body=response.read()
-        )
+        return Answer(asked=f"PUT {upload}", status=response.status, headers=tuple(response.getheaders()), body=response.read())
     finally:
         connection.close()
 

@@ -1,4 +1,4 @@
-"""Two agents' streams joined in memory: a source's feed and a subscriber's puller over real stores, on a line that can be held."""
+"""Two agents joined in memory: a source's feed and a subscriber's puller over real stores, on a line that can be held."""
 
 from __future__ import annotations
 
@@ -62,6 +62,11 @@ async def until(look: Callable[[], bool]) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not look():
             await asyncio.sleep(0.001)
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass, for a disturbance that shall last."""
+    await asyncio.sleep(seconds)
 
 
 class Pipe:
@@ -149,7 +154,14 @@ class Agent:
     """As much of an agent as streams need."""
 
     def __init__(
-        self, store: Store, executor: Executor, clock: Clock, *, timeout_s: float = 2.0, lease_s: float = 1.5, ping_s: float = 0.02
+        self,
+        store: Store,
+        executor: Executor,
+        clock: Clock,
+        *,
+        timeout_s: float = 2.0,
+        lease_s: float = 1.5,
+        ping_s: float = 0.02,
     ) -> None:
         """Take its metadata."""
         self.store = store

@@ -50,6 +50,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=BINARY", help="another registry to measure")
     parser.add_argument("--alone", action="store_true", help="measure Twinhull and no other registry")
     parser.add_argument("--dir", type=Path, default=DIRECTORY, help="where the data goes meanwhile [.cache]")
+    parser.add_argument("--cold", action="store_true", help="do not touch memory first that the host may have taken back")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     return parser.parse_args(arguments)
 
@@ -76,6 +77,7 @@ def measure(given: argparse.Namespace) -> Book:
             layers=Layers(Path(directory), given.size * 1_000_000),
             directory=Path(directory),
             for_s=given.seconds,
+            cold=given.cold,
             book=book,
         )
         for number in range(given.repeat):

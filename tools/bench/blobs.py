@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tools.bench.clients import Client
-from tools.bench.content import LAYERS, Blob, settle
+from tools.bench.content import LAYERS, Blob
 from tools.bench.crowd import Start, together
 from tools.bench.failures import BenchFailed
 from tools.bench.metrics import Metric
@@ -26,6 +26,8 @@ class _Way:
 
     work: Work
     streams: int
+    # How often the layers are written to disk by it.
+    copies: int
     speed: Metric
     cost: Metric
 
@@ -33,9 +35,9 @@ class _Way:
 def measure_push(session: Session) -> None:
     """Push all layers one after the other, all at once, and in docker's way; each to an empty server."""
     ways = (
-        _Way(work=_push, streams=1, speed=Metric.PUSH_ONE, cost=Metric.PUSH_ONE_CPU),
-        _Way(work=_push, streams=LAYERS, speed=Metric.PUSH_EIGHT, cost=Metric.PUSH_EIGHT_CPU),
-        _Way(work=_push_by_patch, streams=1, speed=Metric.PUSH_PATCH, cost=Metric.PUSH_PATCH_CPU),
+        _Way(work=_push, streams=1, copies=1, speed=Metric.PUSH_ONE, cost=Metric.PUSH_ONE_CPU),
+        _Way(work=_push, streams=LAYERS, copies=1, speed=Metric.PUSH_EIGHT, cost=Metric.PUSH_EIGHT_CPU),
+        _Way(work=_push_by_patch, streams=1, copies=1, speed=Metric.PUSH_PATCH, cost=Metric.PUSH_PATCH_CPU),
     )
     for program in session.programs:
         for way in ways:
@@ -46,20 +48,21 @@ def measure_push(session: Session) -> None:
 def measure_pull(session: Session) -> None:
     """Pull all layers one after the other, and all at once; the bytes are in the page cache."""
     ways = (
-        _Way(work=_pull, streams=1, speed=Metric.PULL_ONE, cost=Metric.PULL_ONE_CPU),
-        _Way(work=_pull, streams=LAYERS, speed=Metric.PULL_EIGHT, cost=Metric.PULL_EIGHT_CPU),
+        _Way(work=_pull, streams=1, copies=0, speed=Metric.PULL_ONE, cost=Metric.PULL_ONE_CPU),
+        _Way(work=_pull, streams=LAYERS, copies=0, speed=Metric.PULL_EIGHT, cost=Metric.PULL_EIGHT_CPU),
     )
     for program in session.programs:
         with running(program, session.place(program, "pull")) as server:
             layers = session.layers.fresh()
             together(_shared_out(server, _push, layers, LAYERS))
-            settle()
             for way in ways:
                 _measure(session, server, way, layers)
 
 
 def _measure(session: Session, server: Server, way: _Way, layers: Sequence[Blob]) -> None:
-    done = together(_shared_out(server, way.work, layers, way.streams), usages=[server.usage])
+    works = _shared_out(server, way.work, layers, way.streams)
+    session.settle(way.copies)
+    done = together(works, usages=[server.usage])
     session.book.note(way.speed, server.program.name, session.layers.total_bytes / 1e6 / done.seconds)
     session.book.note(way.cost, server.program.name, done.cpu_s[0] / session.gigabytes)
 

@@ -34,11 +34,6 @@ def in_memory(content: bytes) -> Blob:
     return Blob(f"sha256:{hashlib.sha256(content).hexdigest()}", len(content), content=content)
 
 
-def settle() -> None:
-    """Wait until the disk has all that was written so far, so that nobody's measurement pays for it."""
-    os.sync()
-
-
 class Layers:
     """A few files of random bytes, which nothing can compress, made once and then made new by a few bytes each."""
 
@@ -61,7 +56,6 @@ class Layers:
         for path in self._paths:
             with path.open("r+b") as file:
                 file.write(os.urandom(_MARK_BYTES))
-        settle()
         return [self._blob(path, 0, self._size_bytes) for path in self._paths]
 
     def slices(self, count: int) -> list[Blob]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from tools.bench.clients import Client
-from tools.bench.content import config_of, in_memory, manifest_of, settle
+from tools.bench.content import config_of, in_memory, manifest_of
 from tools.bench.crowd import Start, together
 from tools.bench.metrics import Metric
 from tools.bench.pair import running_pair
@@ -52,7 +52,7 @@ def _measure(session: Session, server: Server, usages: Sequence[Usage], metrics:
     for number in range(CLIENTS):
         repository = f"{PROJECT}/small-{number}"
         works.append(partial(_push, server.address, repository, server.authorization(repository), session.for_s))
-    settle()
+    session.settle()
     done = together(works, usages=usages)
     count = sum(pushed.images for pushed in done.results)
     rate, cost = metrics

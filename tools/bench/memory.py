@@ -27,6 +27,7 @@ def measure_memory(session: Session) -> None:
             idle_bytes = server.usage.pss_bytes()
             authorization = server.authorization(_REPOSITORY)
             works = [partial(push_all, server.address, _REPOSITORY, authorization, [blob]) for blob in blobs]
+            session.settle(1)
             seen = [idle_bytes]
             together(works, watch=lambda seen=seen, usage=server.usage: seen.append(usage.pss_bytes()))  # type: ignore[misc]
             session.book.note(Metric.MEMORY_IDLE, program.name, idle_bytes / 1e6)

@@ -69,6 +69,7 @@ def measure_pair(session: Session) -> None:
 def _measure_arrival(session: Session, pair: Pair) -> None:
     book, name = session.book, pair.a.program.name
     layers = session.layers.fresh()
+    session.settle(2)
     usages = [pair.a.usage, pair.b.usage]
     before_s = [usage.cpu_s() for usage in usages]
     config, seconds = _push_layers(pair, layers)
@@ -84,6 +85,7 @@ def _measure_arrival(session: Session, pair: Pair) -> None:
 def _measure_pull(session: Session, pair: Pair) -> None:
     book, name = session.book, pair.a.program.name
     layers = session.layers.fresh()
+    session.settle(2)
     config, _ = _push_layers(pair, layers)
     authorization = pair.b.authorization(_REPOSITORY, "pull")
     _push_manifest(pair, config, layers, "v2")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools.bench.content import Layers
 from tools.bench.programs import Program
+from tools.bench.quiet import settle
 from tools.bench.report import Book
 
 PROJECT = "library"
@@ -22,12 +23,18 @@ class Session:
     directory: Path
     # For how long requests are sent where time, not bytes, is what ends a measure.
     for_s: float
+    # Whether memory is left as it is before a measurement.
+    cold: bool
     book: Book
 
     @property
     def gigabytes(self) -> float:
         """Return the size of all layers."""
         return self.layers.total_bytes / 1e9
+
+    def settle(self, copies: int = 0) -> None:
+        """Let the machine come to rest before a measurement that writes all layers so many times."""
+        settle(0 if self.cold else copies * self.layers.total_bytes)
 
     def place(self, program: Program, what: str) -> Path:
         """Return a directory that is not there yet, for one server."""

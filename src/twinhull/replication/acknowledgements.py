@@ -27,6 +27,8 @@ class PeerState:
     vector: VersionVector = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
     subscribed: bool = False
+    # Counts its streams: an old one that ends late does not end a new one.
+    subscription: int = 0
     # It once had everything since it subscribed; before that it is catching up and not waited for.
     caught_up: bool = False
     # It let a write wait longer than the limit, and has not caught up since.
@@ -101,11 +103,13 @@ class Acknowledgements:
         if wrote and (not self._moments or now_s - self._moments[-1][1] >= _MOMENT_S):
             self._moments.append((before + 1, now_s))
 
-    def subscribed(self, node: str, vector: VersionVector, linked: list[str]) -> None:
-        """Note that a peer has begun to read this node's changes."""
+    def subscribed(self, node: str, vector: VersionVector, linked: list[str]) -> int:
+        """Note that a peer has begun to read this node's changes, and return what tells this stream from others of it."""
         peer = self.peer(node)
+        peer.subscription += 1
         peer.subscribed, peer.caught_up, peer.suspect, peer.target = True, False, False, self._due_to(node)
         self.acknowledged(node, vector, linked, 0)
+        return peer.subscription
 
     def acknowledged(self, node: str, vector: VersionVector, linked: list[str], missing_bytes: int) -> None:
         """Note that a peer has applied everything up to this vector."""
@@ -118,9 +122,14 @@ class Acknowledgements:
             if waiter.seq <= confirmed:
                 self._discharge(waiter, node)
 
-    def lost(self, node: str) -> None:
-        """Note that a peer no longer reads this node's changes; nobody waits for it longer than it was promised."""
+    def lost(self, node: str, subscription: int | None = None) -> None:
+        """Note that a peer no longer reads this node's changes; nobody waits for it longer than it was promised.
+
+        A stream that is not the peer's latest one ends without a trace.
+        """
         peer = self.peer(node)
+        if subscription is not None and subscription != peer.subscription:
+            return
         peer.subscribed = peer.caught_up = False
         self._give_up(node)
 

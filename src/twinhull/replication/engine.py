@@ -7,6 +7,7 @@ import random
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -16,11 +17,9 @@ from twinhull.blobs.store import BlobStore
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import TwinhullError
-from twinhull.metadata import content, members
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector, joined
-from twinhull.records.kinds import BLOB, KINDS, MANIFEST, NODE, split_content_key
-from twinhull.records.merge import decode, is_dead, values_of
+from twinhull.records.kinds import BLOB, MANIFEST, NODE
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.feed import Feed
 from twinhull.replication.following import FOLLOWED_MAX, Following
@@ -31,10 +30,10 @@ from twinhull.replication.tails import Tails
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfers import Transfers
 from twinhull.replication.trust import Identity, Trust
+from twinhull.replication.wants import Wants, is_named
 
 log = structlog.get_logger(__name__)
 
-_NAMED_BLOBS_PAGE: Final = 1000
 _LOOK_AT_LOG_S: Final = 0.1
 # The share of the time after which a peer is not waited for any more; see docs/decisions/0004.
 _LEASE_SHARE: Final = 0.75
@@ -82,15 +81,9 @@ class Engine:
         self._page = page
         self._is_ready = trust.is_ready()
         jitter = random.Random(identity.node)  # noqa: S311 - spreads retries, hides nothing
+        self._tasks: set[asyncio.Task[None]] = set()
         lease_s = settings.ack_timeout_s * _LEASE_SHARE
-        self.acknowledgements = Acknowledgements(
-            identity.node,
-            clock,
-            timeout_s=settings.ack_timeout_s,
-            lease_s=lease_s,
-            inherited_s=min(page.promised_s(clock), lease_s),
-            on_promise=page.set_promised,
-        )
+        self.acknowledgements = _acknowledgements(identity, clock, page, timeout_s=settings.ack_timeout_s, lease_s=lease_s)
         self.neighbours = Neighbours(
             cluster=identity.cluster,
             store=store,
@@ -110,10 +103,11 @@ class Engine:
             self.neighbours.sources,
             executor=executor,
             movers=self._movers,
-            is_named=self._is_named,
+            is_named=partial(is_named, store),
             jitter=jitter,
         )
-        self.following = Following(blobs, self.transfers, executor=executor, movers=self._movers)
+        self._wants = Wants(store, blobs, self.transfers, executor=executor)
+        self.following = Following(blobs, self.transfers, executor=executor)
         # Bytes of blobs sent, by peer.
         self.sent_bytes: dict[str, int] = {}
         self.started = asyncio.Event()
@@ -121,7 +115,6 @@ class Engine:
         self._settled: VersionVector = {}
         self._reachable: frozenset[str] = frozenset()
         self._feeds: set[Feed] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._looking_at_log = asyncio.Event()
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -133,7 +126,7 @@ class Engine:
         self.acknowledgements.wrote(self._settled)
         await in_thread(self.executor, self.following.drop_leftovers)
         # Before a peer can be told what is here: it must not take blobs that are missing for blobs that have arrived.
-        await self._want_missing_blobs()
+        await self._wants.all_missing()
         await self.neighbours.refresh()
         self.spawn(self._watch_log())
         self.spawn(self._tidy_for_ever())
@@ -228,30 +221,10 @@ class Engine:
         self._looking_at_log.set()
         for change in changes:
             if change.kind in (MANIFEST.name, BLOB.name):
-                self._want_blobs_of(change)
+                self._wants.named_by(change)
             elif change.kind == NODE.name:
                 self.spawn(self.neighbours.refresh())
         self._settled = joined(self._settled, vector)
-
-    def _want_blobs_of(self, change: Change) -> None:
-        kind = KINDS[change.kind]
-        record = decode(change.record)
-        if is_dead(kind, record):
-            return
-        values = values_of(kind, record)
-        named: list[tuple[str, int]] = []
-        if kind is BLOB:
-            size = values.get("size")
-            named = [(split_content_key(change.key)[1], size if isinstance(size, int) else 0)]
-        elif isinstance(blobs := values.get("blobs"), list):
-            named = [(digest, size) for digest, size, required in blobs if required]
-        for digest, size in named:
-            if self.blobs.stat(Digest(digest)) is None:
-                self.transfers.want(Digest(digest), size)
-
-    def _is_named(self, digest: Digest) -> bool:
-        with self.store.read() as connection:
-            return bool(content.homes_of_blob(connection, digest, 1))
 
     def upload_grew(self, node: str, upload_id: str) -> None:
         """Follow a peer's upload."""
@@ -308,23 +281,6 @@ class Engine:
             self._trust.took_over()
             log.info("took over the cluster's state")
 
-    async def _want_missing_blobs(self) -> None:
-        """Go through all blobs that records name, and fetch those that the disk lacks."""
-
-        def page_after(after: str) -> tuple[str, list[tuple[Digest, int]]]:
-            with self.store.read() as connection:
-                named = members.named_blobs_page(connection, after, _NAMED_BLOBS_PAGE)
-            absent = [(digest, size) for digest, size in named if self.blobs.stat(digest) is None]
-            return (named[-1][0] if named else ""), absent
-
-        after = ""
-        while True:
-            after, absent = await in_thread(self.executor, page_after, after)
-            for digest, size in absent:
-                self.transfers.want(digest, size)
-            if not after:
-                return
-
     async def _tidy_for_ever(self) -> None:
         """Remove, now and then, what clients and peers have left half done and never came back to."""
         while True:
@@ -337,3 +293,16 @@ class Engine:
                 continue
             if dropped:
                 log.info("removed abandoned uploads", count=len(dropped))
+
+
+def _acknowledgements(
+    identity: Identity, clock: Clock, page: SyncPage, *, timeout_s: float, lease_s: float
+) -> Acknowledgements:
+    return Acknowledgements(
+        identity.node,
+        clock,
+        timeout_s=timeout_s,
+        lease_s=lease_s,
+        inherited_s=min(page.promised_s(clock), lease_s),
+        on_promise=page.set_promised,
+    )

@@ -105,19 +105,21 @@ class Feed:
 
     async def run(self) -> None:
         """Serve the subscriber until it leaves or errs."""
+        subscription: int | None = None
         try:
             vector = await in_thread(self._executor, self._store.vector)
             self._acknowledgements.wrote(vector)
             await self._link.send(Welcome(protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector))
             await self._send_snapshot_if_needed()
-            self._acknowledgements.subscribed(self._peer, self._vector, self._hears)
+            subscription = self._acknowledgements.subscribed(self._peer, self._vector, self._hears)
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(self._listen())
                 sending = group.create_task(self._send_for_ever())
                 listening.add_done_callback(lambda _: sending.cancel())
                 self._running = [listening, sending]
         finally:
-            self._acknowledgements.lost(self._peer)
+            if subscription is not None:
+                self._acknowledgements.lost(self._peer, subscription)
 
     # -- receiving -------------------------------------------------------------------------------------------------
 

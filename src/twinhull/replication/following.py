@@ -27,12 +27,11 @@ _PREFIX: Final = "follow-"
 class Following:
     """The uploads of peers that this node follows. Used on the agent's event loop."""
 
-    def __init__(self, blobs: BlobStore, transfers: Transfers, *, executor: Executor, movers: Executor) -> None:
+    def __init__(self, blobs: BlobStore, transfers: Transfers, *, executor: Executor) -> None:
         """Take where the bytes go, and what counts them and fetches what could not be followed."""
         self._blobs = blobs
         self._transfers = transfers
         self._executor = executor
-        self._movers = movers
         self._followed: dict[str, Transfer] = {}
 
     def follow(self, peer: PeerClient, upload_id: str) -> None:
@@ -72,14 +71,15 @@ class Following:
     async def _read(self, peer: PeerClient, upload_id: str, transfer: Transfer) -> None:
         upload = await in_thread(self._executor, self._blobs.start_upload, transfer.upload_id, {})
         try:
-            await in_thread(self._movers, peer.follow, upload_id, self._transfers.sink(peer, transfer, upload))
+            sink = self._transfers.sink(peer, transfer, upload)
+            await self._transfers.moved(lambda: peer.follow(upload_id, sink))
             async with asyncio.timeout(_NAMED_WITHIN_S):
                 digest = await transfer.wait_named()
-            await in_thread(self._movers, lambda: upload.commit(digest, expected_size=transfer.size or None))
+            await self._transfers.moved(lambda: upload.commit(digest, expected_size=transfer.size or None))
             self._transfers.arrived(digest)
         except BaseException:
             # Half of an upload is of no use to anybody; nothing goes on with it under this name.
-            await asyncio.shield(in_thread(self._movers, upload.abort))
+            await self._transfers.moved(upload.abort)
             raise
 
     async def _fetch_instead(self, transfer: Transfer, error: Exception) -> None:

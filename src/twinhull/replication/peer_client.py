@@ -198,15 +198,19 @@ class _NamedConnection(http.client.HTTPSConnection):
         super().__init__(host.strip("[]"), port, timeout=_CONNECT_TIMEOUT_S, context=tls)
         self._tls = tls
         self._name = name
+        self._is_cut = False
 
     def connect(self) -> None:
         """Connect, and check the peer's certificate against its node name."""
         http.client.HTTPConnection.connect(self)
         self.sock.settimeout(_STALL_TIMEOUT_S)
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+        if self._is_cut:
+            raise ConnectionAbortedError("cut off")
 
     def cut(self) -> None:
         """Let whoever reads or writes in another thread fail at once."""
+        self._is_cut = True
         if self.sock is not None:
             # Not SSLSocket's own: that one would hand out what lies in the socket undeciphered.
             with contextlib.suppress(OSError):

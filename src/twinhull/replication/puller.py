@@ -14,6 +14,7 @@ from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector, covers, joined, missing
+from twinhull.replication.apply import apply_changes, apply_page
 from twinhull.replication.protocol import (
     PROTOCOL,
     Acknowledged,
@@ -163,6 +164,9 @@ class Puller:
             except* Exception as group:  # a fault of ours must not end the reading for ever
                 log.exception("peer stream broke for a reason that should not be", peer=self.node)
                 self._failed(_first(group), began_s)
+            # A failure at the same moment hides that this was cancelled: a task group raises the one, not the other.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                return
             self._note_try()
             self.connected, self.sure_until_s = False, 0.0
             self._receiver.state_changed()
@@ -313,12 +317,12 @@ class Puller:
                         return
                     case Changes():
                         # One transaction for all that are waiting: one fsync, however fast the peer writes.
-                        vector = await in_thread(self._executor, self._apply_batch, frame.changes)
+                        vector = await in_thread(self._executor, apply_changes, self._store, frame.changes)
                         self.changes_applied += len(frame.changes)
                         self._receiver.applied(self.node, frame.changes, vector_of(frame.changes))
                         await self._acknowledge(link, vector)
                     case SnapshotPage():
-                        vector = await in_thread(self._executor, self._apply_page, frame)
+                        vector = await in_thread(self._executor, apply_page, self._store, frame)
                         self._receiver.applied(self.node, frame.records, frame.vector or {})
                         if frame.vector is not None:
                             await self._acknowledge(link, vector)
@@ -327,26 +331,6 @@ class Puller:
                     case _:
                         message = f"peer {self.node} sent a frame that has no place here"
                         raise ProtocolError(message)
-
-    def _apply_batch(self, batch: list[Change]) -> VersionVector:
-        try:
-            with self._store.write() as transaction:
-                for change in batch:
-                    transaction.apply(change)
-        except TwinhullError:
-            # One of them can't be applied: those before it shall not wait for it.
-            for change in batch:
-                with self._store.write() as transaction:
-                    transaction.apply(change)
-        return self._store.vector()
-
-    def _apply_page(self, page: SnapshotPage) -> VersionVector:
-        with self._store.write() as transaction:
-            for record in page.records:
-                transaction.merge_record(record)
-            if page.vector is not None:
-                transaction.reached(page.vector)
-        return self._store.vector()
 
     async def _acknowledge(self, link: SourceLink, vector: VersionVector) -> None:
         await link.send(

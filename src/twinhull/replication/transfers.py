@@ -157,25 +157,31 @@ class Transfers:
         raise failure
 
     async def _read_from(self, peer: PeerClient, transfer: Transfer, digest: Digest) -> None:
-        upload = await in_thread(self._executor, self._open, transfer.upload_id, digest)
+        upload = await in_thread(self._executor, _open, self._blobs, transfer.upload_id, digest)
         try:
             transfer.grew(upload.offset)
             # All of it may be here already: the process died between the last byte and the commit.
             if transfer.size == 0 or upload.offset < transfer.size:
-                await in_thread(self._movers, peer.download, digest, upload.offset, self.sink(peer, transfer, upload))
-            await in_thread(self._movers, upload.commit, digest)
+                sink = self.sink(peer, transfer, upload)
+                await self.moved(lambda: peer.download(digest, upload.offset, sink))
+            await self.moved(lambda: upload.commit(digest))
             self.count(peer.node, "ok")
         finally:
             # Keeps what came, and lets go of it, so that the next try can go on with it.
             await in_thread(self._executor, upload.checkpoint)
 
-    def _open(self, upload_id: str, digest: Digest) -> Upload:
+    async def moved(self, action: Callable[[], object]) -> None:
+        """Do something with an upload in a thread, and return only when the thread is done with it, also when cancelled.
+
+        Whoever cancels cuts the connection that the thread may be reading from.
+        """
+        running = asyncio.ensure_future(in_thread(self._movers, action))
         try:
-            upload = self._blobs.open_upload(upload_id)
-        except BlobUploadUnknown:
-            return self._blobs.start_upload(upload_id, {ALGORITHM_LABEL: algorithm_of(digest)})
-        upload.catch_up()
-        return upload
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            running.exception()
+            raise
 
     def sink(self, peer: PeerClient, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
         """Return what takes the bytes of a transfer, in a thread."""
@@ -283,3 +289,12 @@ class Transfers:
         for peer in self._sources():
             peer.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _open(blobs: BlobStore, upload_id: str, digest: Digest) -> Upload:
+    try:
+        upload = blobs.open_upload(upload_id)
+    except BlobUploadUnknown:
+        return blobs.start_upload(upload_id, {ALGORITHM_LABEL: algorithm_of(digest)})
+    upload.catch_up()
+    return upload
