@@ -37,6 +37,8 @@ def push_while_paused(nodes: list[ClusterNode], reader: ClusterNode, content: Co
     reader.pause()
     for node in nodes:
         push(node.repository(name), content, "v1")
+    for node in nodes:
+        node.line.wait_quiet()
     return name
 
 

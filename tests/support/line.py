@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Literal, TypeVar
@@ -18,6 +19,9 @@ _PIECE_BYTES: Final = 64 * 1024
 _WAITING_MAX: Final = 256
 _CALL_LIMIT_S: Final = 10.0
 _LOOK_S: Final = 0.01
+# Pings and their answers pass at all times.
+_QUIET_BYTES: Final = 20_000
+_QUIET_S: Final = 0.3
 
 T = TypeVar("T")
 
@@ -70,6 +74,13 @@ class Line:
             self._allowance[direction] = count
 
         self._call(change())
+
+    def wait_quiet(self) -> None:
+        """Return once next to nothing has passed for a while: what was under way has arrived."""
+        before = -1
+        while sum(self.passed.values()) - before > _QUIET_BYTES or before < 0:
+            before = sum(self.passed.values())
+            time.sleep(_QUIET_S)
 
     def close(self) -> None:
         """Take the line away."""

@@ -51,6 +51,13 @@ def write(store: Store, name: str, **metadata: str) -> int:
     return transaction.seq
 
 
+def write_many(store: Store, count: int) -> None:
+    """Make so many projects in one transaction, each a change of its own."""
+    with store.write() as transaction:
+        for number in range(count):
+            transaction.create(PROJECT, f"p{number}", {"owner": "admin", "created_ms": 1, "updated_ms": 1})
+
+
 def value(store: Store, name: str, key: str) -> object:
     """Return what a project's metadata say, None if it is not there."""
     with store.write() as transaction:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.streams import Agent, new_store, pause, until, value, write
+from tests.support.streams import Agent, new_store, pause, until, value, write_many
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import ProtocolError
 from twinhull.replication.protocol import (
@@ -55,8 +55,7 @@ async def new_agent(tmp_path: Path, executor: ThreadPoolExecutor) -> AsyncIterat
 
 async def test_what_was_written_before_and_what_is_written_now_arrives_in_order(new_agent: NewAgent) -> None:
     a, b = new_agent("a"), new_agent("b")
-    for number in range(450):
-        write(a.store, f"p{number}")
+    write_many(a.store, 450)
     b.reads_from(a)
     await until(lambda: len(b.arrived) >= 450)
     for number in range(5):
@@ -222,8 +221,7 @@ async def test_reader_says_what_it_lacks_without_being_sent_anything(new_agent: 
 
 async def test_newcomer_with_a_snapshot_has_everything(new_agent: NewAgent) -> None:
     a, b = new_agent("a"), new_agent("b")
-    for number in range(1200):
-        write(a.store, f"p{number}")
+    write_many(a.store, 700)
     with a.store.write() as transaction:
         # As after a compaction: what came first can be had as a snapshot only.
         transaction.reached({"gone": 5})

@@ -189,9 +189,19 @@ class Twins:
             await self._b.start()
         await self._a.wait_ready(self._clock)
         if first_start:
-            token = (await asyncio.to_thread(AgentClient(self._a.directory).post, "/invite"))["token"]
-            await self._b.start("cluster", "join", str(token))
+            await self._b.start("cluster", "join", await self._invite())
         await self._b.wait_ready(self._clock)
+
+    async def _invite(self) -> str:
+        """Return a join token of node a, whose agent may come up a little later than its HTTP side."""
+        deadline_s = self._clock.monotonic_s() + _READY_TIMEOUT_S
+        while True:
+            try:
+                return str((await asyncio.to_thread(AgentClient(self._a.directory).post, "/invite"))["token"])
+            except Unavailable:
+                if self._clock.monotonic_s() > deadline_s:
+                    raise
+            await asyncio.sleep(_POLL_S)
 
     async def _keep(self, node: _Node) -> None:
         """Start the node again whenever it ends, until cancelled."""

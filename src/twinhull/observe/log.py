@@ -14,8 +14,9 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -73,7 +74,7 @@ def configure_logging(
     structlog.configure(
         processors=[*first, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(stream))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream)
@@ -87,6 +88,21 @@ def configure_logging(
     root.setLevel(number)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Forgiving:
+    """A stream that takes what it can: a full disk under the log must not become a failure of what was being logged."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def chosen_format(wanted: LogFormat, stream: TextIO) -> LogFormat:

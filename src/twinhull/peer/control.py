@@ -157,7 +157,7 @@ class Control:
                     "differing": [{"kind": one.kind, "keys": one.keys} for one in comparison.differing],
                 }
             )
-        own_missing = self._engine.transfers.wanted_blobs
+        own_missing = self._engine.missing_blobs()
         equal = all(peer["equal"] for peer in found) and not own_missing
         return web.json_response({"equal": equal, "missing_blobs": own_missing, "peers": found})
 

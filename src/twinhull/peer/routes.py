@@ -237,8 +237,8 @@ class PeerRoutes:
             return SummaryAnswer(
                 vector=vector,
                 buckets=buckets,
-                missing_blobs=self._engine.transfers.wanted_blobs,
-                missing_bytes=self._engine.transfers.wanted_bytes,
+                missing_blobs=self._engine.missing_blobs(),
+                missing_bytes=self._engine.missing_bytes(),
             )
 
         answer = await in_thread(self._engine.executor, read)

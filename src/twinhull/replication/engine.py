@@ -125,9 +125,8 @@ class Engine:
         self._settled = await in_thread(self.executor, self.store.vector)
         self.acknowledgements.wrote(self._settled)
         await in_thread(self.executor, self.following.drop_leftovers)
-        # Before a peer can be told what is here: it must not take blobs that are missing for blobs that have arrived.
-        await self._wants.all_missing()
         await self.neighbours.refresh()
+        self.spawn(self._wants.all_missing())
         self.spawn(self._watch_log())
         self.spawn(self._tidy_for_ever())
         self.started.set()
@@ -257,7 +256,11 @@ class Engine:
 
     def missing_bytes(self) -> int:
         """Return how many bytes of blobs this node lacks."""
-        return self.transfers.wanted_bytes
+        return self._wants.missing_bytes
+
+    def missing_blobs(self) -> int:
+        """Return how many blobs this node lacks."""
+        return self._wants.missing_blobs
 
     def state_changed(self) -> None:
         """Tell the workers until when this node is sure to know everything."""

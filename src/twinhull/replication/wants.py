@@ -27,6 +27,18 @@ class Wants:
         self._blobs = blobs
         self._transfers = transfers
         self._executor = executor
+        # Until all that records name was looked at, something is taken to be missing: nobody shall believe that all is here.
+        self._looked_at_all = False
+
+    @property
+    def missing_blobs(self) -> int:
+        """How many blobs are still to come."""
+        return max(self._transfers.wanted_blobs, int(not self._looked_at_all))
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes of blobs are still to come."""
+        return max(self._transfers.wanted_bytes, int(not self._looked_at_all))
 
     def named_by(self, change: Change) -> None:
         """Fetch what a manifest or link that was just applied names."""
@@ -53,6 +65,7 @@ class Wants:
             for digest, size in absent:
                 self._transfers.want(digest, size)
             if not after:
+                self._looked_at_all = True
                 return
 
     def _page_after(self, after: str) -> tuple[str, list[tuple[Digest, int]]]:
