@@ -33,6 +33,16 @@ def processes_of(data_dir: Path) -> list[int]:
     return found
 
 
+def taken_out(log: Path) -> int:
+    """Return how often the entrance took a node out."""
+    return log.read_text(encoding="utf-8").count("node taken out")
+
+
+def put_back(log: Path) -> int:
+    """Return how often the entrance put a node back."""
+    return log.read_text(encoding="utf-8").count("node put back")
+
+
 def test_pulls_and_pushes_through_the_entrance_go_on_when_a_master_is_killed(tmp_path: Path) -> None:
     with running_twins(tmp_path) as twins:
         name, content = new_name(), image("entrance")
@@ -58,6 +68,11 @@ def test_pulls_and_pushes_through_the_entrance_go_on_when_a_master_is_killed(tmp
             logs = [tmp_path / "data" / "logs" / f"{node}.log" for node in ("a", "b")]
             path = f"/v2/{name}/manifests/v1"
             eventually(lambda: all(path in log.read_text(encoding="utf-8") for log in logs), what="pulls from both")
+            # It took out the one that was still joining, and has it back for good once new pulls have gone through.
+            entrance = tmp_path / "data" / "logs" / "gateway.log"
+            eventually(lambda: taken_out(entrance) == put_back(entrance), what="both are in")
+            settled = pulled
+            eventually(lambda: pulled > settled + 10, what="pulls by the new configuration")
             victims = processes_of(tmp_path / "data" / "a")
             assert victims
             for pid in victims:

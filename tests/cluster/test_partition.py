@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.images import image
+from tests.support.images import Image, image
 from tests.support.nodes import Cluster, eventually, new_name
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
+from tests.support.registry_client import Repository
 
 
 def part(pair: Cluster) -> None:
@@ -13,6 +14,16 @@ def part(pair: Cluster) -> None:
     a.line.cut()
     b.line.cut()
     eventually(lambda: a.state_of(b) == b.state_of(a) == "down", what="parted")
+
+
+def soon_pulled(repository: Repository, content: Image) -> None:
+    """Pull at once, or as soon as the node can have noticed that it is not alone any more."""
+
+    def pulled() -> bool:
+        check_pull(repository, content, "v1")
+        return True
+
+    eventually(pulled, limit_s=3, what="pulled")
 
 
 def test_both_sides_of_a_partition_take_pushes_and_agree_afterwards(pair: Cluster) -> None:
@@ -34,8 +45,8 @@ def test_both_sides_of_a_partition_take_pushes_and_agree_afterwards(pair: Cluste
     b.line.mend()
     for name, content in pushed:
         for node in pair:
-            # At once: who does not know asks before it says no.
-            check_pull(node.repository(name), content, "v1")
+            # Who does not know asks before it says no, also one that it took for gone a moment ago.
+            soon_pulled(node.repository(name), content)
     eventually(
         lambda: [digest_of_tag(node.repository(shared), "v1") for node in pair] == [second.digest] * 2, what="the later write"
     )
@@ -58,7 +69,7 @@ def test_one_way_partition_stops_nobody(pair: Cluster) -> None:
     assert push(b.repository(name), other, "v2").header(LEVEL) == "metadata"
     check_pull(a.repository(name), other, "v2")
     a.line.mend()
-    check_pull(b.repository(name), content, "v1")
+    soon_pulled(b.repository(name), content)
 
 
 def test_wait_after_a_partition_waits_until_the_peer_has_everything(pair: Cluster) -> None:

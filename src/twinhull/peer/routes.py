@@ -125,6 +125,10 @@ class PeerRoutes:
             tell = log.debug if status == 404 else log.info
             tell("peer request refused", path=request.path[:200], status=status, error=str(error))
             return web.json_response({"error": str(error)}, status=status)
+        except ConnectionError as error:
+            # The peer has gone, or what it followed was given up and the connection cut: nobody is left to be answered.
+            log.debug("peer request broke off", path=request.path[:200], error=str(error))
+            return web.Response(status=503)
 
     async def _member(self, request: web.Request) -> str:
         certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None

@@ -42,9 +42,10 @@ _CHANGES_PER_TRANSACTION_MAX: Final = 500
 _FRAMES_WAITING_MAX: Final = 64
 # A source that sends nothing for this long, asked several times in a second, is given up and dialled again.
 _SILENCE_MAX_S: Final = 6.0
-# A peer that refused a connection at once may be back at any moment; one that let us wait is not asked again so soon.
-_PROMPT_S: Final = 0.2
-_PROBE_AFTER_S: Final = (0.1, 2.0)
+# A peer that refuses connections at once is asked all the same: it may be back at any moment. One that let us wait is left
+# alone for a while.
+_PROMPT_S: Final = 0.3
+_PROBE_AFTER_S: Final = 2.0
 
 
 class SourceLink(Protocol):
@@ -210,8 +211,9 @@ class Puller:
 
     def is_worth_asking(self) -> bool:
         """Tell whether a question may get an answer: the peer is reachable, or may be again by now."""
-        silent_s = self._clock.monotonic_s() - self._failed_s
-        return self.reachable or silent_s >= _PROBE_AFTER_S[0 if self._failed_promptly else 1]
+        if self.reachable or self._failed_promptly:
+            return True
+        return self._clock.monotonic_s() - self._failed_s >= _PROBE_AFTER_S
 
     def distrust(self) -> None:
         """Take back what pings vouched for, those on their way too, and ask again."""
