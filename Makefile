@@ -61,7 +61,7 @@ clients: $(TEST) ## Install the real clients and servers that tests drive (as ro
 
 .PHONY: bench
 bench: $(TEST) clients ## Measure throughput, latency and CPU side by side with Debian's docker-registry
-	$(BIN)/python tools/bench.py
+	$(BIN)/python -m tools.bench
 
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements
