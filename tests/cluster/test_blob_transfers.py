@@ -44,21 +44,21 @@ def push_while_paused(nodes: list[ClusterNode], reader: ClusterNode, content: Co
 
 def test_peer_has_an_upload_almost_whole_before_its_last_byte_arrives(pair: Cluster) -> None:
     a, b = pair
-    content = random.Random("early").randbytes(12 * MB)
+    content = random.Random("early").randbytes(24 * MB)
     before = a.line.passed["back"]
 
     def pieces() -> Iterator[bytes]:
-        for start in range(0, 11 * MB, MB):
+        for start in range(0, 23 * MB, MB):
             yield content[start : start + MB]
-        # Only now, with all but the last piece with the peer, the client goes on.
-        eventually(lambda: a.line.passed["back"] - before > 10 * MB, what="the peer follows")
-        yield content[11 * MB :]
+        # Only now, with all but the last few batches with the peer, the client goes on.
+        eventually(lambda: a.line.passed["back"] - before > 20 * MB, what="the peer follows")
+        yield content[23 * MB :]
 
     digest = sha256(content)
     name = new_name()
     send_slowly(a.repository(name), pieces(), digest).expect(201)
     eventually(lambda: b.has_blob(digest), what="the peer has it")
-    assert a.line.passed["back"] - before < 13 * MB, "no byte came twice"
+    assert a.line.passed["back"] - before < 25 * MB, "no byte came twice"
     assert b.repository(name).get(f"blobs/{digest}").expect(200).body == content
 
 
@@ -67,7 +67,7 @@ def test_upload_that_is_given_up_leaves_nothing_with_the_peer(pair: Cluster) -> 
     repository = a.repository(new_name())
     upload = repository.start_upload()
     before = a.line.passed["back"]
-    repository.patch(upload, random.Random("given up").randbytes(4 * MB)).expect(202)
+    repository.patch(upload, random.Random("given up").randbytes(6 * MB)).expect(202)
     eventually(lambda: a.line.passed["back"] - before > 3 * MB, what="the peer follows")
     assert list((b.data_dir / "uploads").glob("follow-*"))
     repository.client.request("DELETE", upload).expect(204)
@@ -177,7 +177,8 @@ def test_wrong_bytes_of_a_peer_never_become_visible(pair: Cluster) -> None:
                 with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                     answer.read()
             else:
-                assert answer.status == 503
+                # 500 where the first piece failed when the answer had been begun already.
+                assert answer.status in (500, 503)
         assert not b.has_blob(layer.digest)
     path.write_bytes(layer.content)
     eventually(
