@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, TwinhullError, Unavailable
+from twinhull.kit.errors import Conflict, Invalid, NotFound, TwinhullError
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.records.change import missing
@@ -20,10 +20,10 @@ from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.puller import Puller
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import INVITE_LIFETIME_MS
+from twinhull.web.errors import status_of
 
 log = structlog.get_logger(__name__)
 
-_STATUS: Final[dict[type[TwinhullError], int]] = {NotFound: 404, Denied: 403, Conflict: 409, Invalid: 400, Unavailable: 503}
 _WAIT_STEP_S: Final = 0.05
 _WAIT_MAX_S: Final = 3600.0
 _LEAVE_WAIT_S: Final = 5.0
@@ -59,7 +59,7 @@ class Control:
         try:
             return await handler(request)
         except TwinhullError as error:
-            status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+            status = status_of(error)
             return web.json_response({"error": error.message, "hint": error.hint}, status=status)
 
     # -- looking ---------------------------------------------------------------------------------------------------

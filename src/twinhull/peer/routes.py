@@ -13,7 +13,6 @@ from aiohttp import WSMsgType, web
 from twinhull.kit.digest import parse_digest
 from twinhull.kit.errors import (
     BlobUploadUnknown,
-    Conflict,
     Denied,
     Invalid,
     NotFound,
@@ -47,6 +46,7 @@ from twinhull.replication.protocol import (
 )
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import JoinRequest, node_of_certificate
+from twinhull.web.errors import status_of
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +54,6 @@ _PIECE_BYTES: Final = 1024 * 1024
 _RANGE: Final = re.compile(r"bytes=(\d+)-")
 _OPEN_TO_NEWCOMERS: Final = frozenset({"/peer/v1/ca", "/peer/v1/join"})
 _CLOSED_FOR_CAUSE: Final = 4000
-_STATUS: Final[dict[type[TwinhullError], int]] = {
-    NotFound: 404,
-    Denied: 403,
-    Conflict: 409,
-    Invalid: 400,
-    Unavailable: 503,
-}
 _PEER: Final = web.RequestKey("twinhull_peer", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -120,7 +113,7 @@ class PeerRoutes:
                 request[_PEER] = await self._member(request)
             return await handler(request)
         except TwinhullError as error:
-            status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+            status = status_of(error)
             # A peer asks for blobs and uploads wherever they might be; that some are not here is no news.
             tell = log.debug if status == 404 else log.info
             tell("peer request refused", path=request.path[:200], status=status, error=str(error))
