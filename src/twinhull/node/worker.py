@@ -219,7 +219,9 @@ class _Worker:
     def _check_database(self) -> None:
         """Raise Unavailable unless the database answers and this node has taken over the cluster's state."""
         with self._store.read() as connection:
-            members.is_member(connection, self._node)
+            belongs = members.is_member(connection, self._node)
+        if not belongs:
+            raise Unavailable("this node was removed from its cluster", hint="invite it again, with an empty data directory")
         if not self._trust.is_ready():
             raise Unavailable("the cluster's state is still being taken over")
 
