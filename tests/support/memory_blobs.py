@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Self
+from typing import Self
 
 from twinhull.blobs.layout import is_upload_id
 from twinhull.blobs.store import Chunk, UploadState, algorithms_wanted
@@ -63,6 +63,12 @@ class MemoryUpload:
     def read(self, start: int, length: int) -> bytes:
         """Return a part of what is there; the bytes outlive the upload as an open file would."""
         return bytes(self._held.content[start : start + length])
+
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Put the same into the buffer."""
+        piece = self.read(start, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
     def catch_up(self) -> None:
         """Claim; there is nothing to hash."""
@@ -137,7 +143,7 @@ class MemoryBlobs:
         """Return None: there are no files."""
         self.stat(digest)
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest) -> io.BufferedIOBase:
         """Return the bytes as a file."""
         if self.stat(digest) is None:
             raise BlobUnknown

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,9 +11,10 @@ from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import BlobUploadUnknown
-from twinhull.replication.tails import Tails
+from twinhull.replication.tails import Follower, Tails
 
 UPLOAD = "node.1"
+DEADLINE_S = 10
 
 
 @pytest.fixture
@@ -31,61 +30,88 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def tails(blobs: FilesystemBlobs, clock: ManualClock) -> Iterator[Tails]:
+def tails(blobs: FilesystemBlobs, clock: ManualClock) -> Tails:
     """What follows them."""
-    with ThreadPoolExecutor(2) as executor:
-        yield Tails(blobs, executor, clock)
+    return Tails(blobs, clock)
 
 
-async def all_of(pieces: AsyncIterator[bytes]) -> bytes:
+def piece_of(follower: Follower) -> bytes:
+    """Return what the follower has to read next; nothing at the end."""
+    buffer = bytearray(100)
+    return bytes(buffer[: follower.read_into(memoryview(buffer))])
+
+
+def all_of(follower: Follower) -> bytes:
     """Return everything until the end."""
-    return b"".join([piece async for piece in pieces])
+    return b"".join(iter(lambda: piece_of(follower), b""))
 
 
-async def test_follower_gets_what_is_there_and_what_comes(blobs: FilesystemBlobs, tails: Tails) -> None:
+def test_follower_gets_what_is_there_and_what_comes(blobs: FilesystemBlobs, tails: Tails) -> None:
     upload = blobs.start_upload(UPLOAD, {})
     upload.append([b"first "])
     assert tails.grew(UPLOAD, upload.offset)
-    pieces = tails.follow(UPLOAD)
-    assert await anext(pieces) == b"first "
-    second = asyncio.ensure_future(all_of(pieces))
-    await asyncio.sleep(0)
-    upload.append([b"second"])
-    assert not tails.grew(UPLOAD, upload.offset), "it was heard of before"
-    await asyncio.sleep(0)
-    digest = digest_of(b"first second")
-    upload.commit(digest)
-    assert tails.ended(UPLOAD, digest)
-    assert await second == b"second"
+    with tails.follow(UPLOAD) as follower, ThreadPoolExecutor(1) as thread:
+        assert piece_of(follower) == b"first "
+        rest = thread.submit(all_of, follower)
+        upload.append([b"second"])
+        assert not tails.grew(UPLOAD, upload.offset), "it was heard of before"
+        digest = digest_of(b"first second")
+        upload.commit(digest)
+        assert tails.ended(UPLOAD, digest)
+        assert rest.result(DEADLINE_S) == b"second"
 
 
-async def test_follower_that_comes_after_the_end_gets_the_blob(blobs: FilesystemBlobs, tails: Tails) -> None:
+def test_follower_that_comes_after_the_end_gets_the_blob(blobs: FilesystemBlobs, tails: Tails) -> None:
     digest = digest_of(b"short")
     upload = blobs.start_upload(UPLOAD, {})
     upload.append([b"short"])
     tails.grew(UPLOAD, 5)
     upload.commit(digest)
     tails.ended(UPLOAD, digest)
-    assert await all_of(tails.follow(UPLOAD)) == b"short"
+    with tails.follow(UPLOAD) as follower:
+        assert all_of(follower) == b"short"
 
 
-async def test_follower_of_an_upload_that_is_given_up_is_told_so(blobs: FilesystemBlobs, tails: Tails) -> None:
+def test_follower_that_comes_between_the_end_and_its_news_waits_for_the_blob(blobs: FilesystemBlobs, tails: Tails) -> None:
+    digest = digest_of(b"short")
+    upload = blobs.start_upload(UPLOAD, {})
+    upload.append([b"short"])
+    tails.grew(UPLOAD, 5)
+    upload.commit(digest)
+    with tails.follow(UPLOAD) as follower, ThreadPoolExecutor(1) as thread:
+        whole = thread.submit(all_of, follower)
+        tails.ended(UPLOAD, digest)
+        assert whole.result(DEADLINE_S) == b"short"
+
+
+def test_follower_of_an_upload_that_is_given_up_is_told_so(blobs: FilesystemBlobs, tails: Tails) -> None:
     upload = blobs.start_upload(UPLOAD, {})
     upload.append([b"half"])
     tails.grew(UPLOAD, 4)
-    pieces = tails.follow(UPLOAD)
-    assert await anext(pieces) == b"half"
-    rest = asyncio.ensure_future(all_of(pieces))
-    await asyncio.sleep(0)
-    upload.abort()
-    tails.ended(UPLOAD, None)
-    with pytest.raises(BlobUploadUnknown):
-        await rest
+    with tails.follow(UPLOAD) as follower, ThreadPoolExecutor(1) as thread:
+        assert piece_of(follower) == b"half"
+        rest = thread.submit(all_of, follower)
+        upload.abort()
+        tails.ended(UPLOAD, None)
+        with pytest.raises(BlobUploadUnknown, match="given up"):
+            rest.result(DEADLINE_S)
 
 
-async def test_upload_that_nobody_has_heard_of_is_unknown(tails: Tails) -> None:
-    with pytest.raises(BlobUploadUnknown):
-        await all_of(tails.follow(UPLOAD))
+def test_follower_of_an_upload_that_rests_is_sent_away(blobs: FilesystemBlobs, clock: ManualClock) -> None:
+    tails = Tails(blobs, clock, rest_max_s=0.01)
+    upload = blobs.start_upload(UPLOAD, {})
+    upload.append([b"half"])
+    upload.checkpoint()
+    tails.grew(UPLOAD, 4)
+    with tails.follow(UPLOAD) as follower:
+        assert piece_of(follower) == b"half"
+        with pytest.raises(BlobUploadUnknown, match="nothing more"):
+            piece_of(follower)
+
+
+def test_upload_that_nobody_has_heard_of_is_unknown(tails: Tails) -> None:
+    with pytest.raises(BlobUploadUnknown), tails.follow(UPLOAD):
+        pass
     assert not tails.ended(UPLOAD, None)
 
 

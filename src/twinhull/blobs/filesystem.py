@@ -6,8 +6,9 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -62,7 +63,7 @@ class FilesystemBlobs:
         with translated(f"look at blob {digest}"):
             return None if _size(path) is None else path
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest) -> BufferedIOBase:
         """Return the blob's bytes as a seekable file, or raise BlobUnknown."""
         with translated(f"open blob {digest}"):
             try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 from twinhull.kit.digest import ALGORITHMS, Digest, algorithm_of, hex_of
 from twinhull.kit.errors import Unsupported
@@ -89,6 +90,10 @@ class Upload(Protocol):
         """
         ...
 
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Put into the buffer what `read` returns for its length, and return the number of bytes."""
+        ...
+
     def catch_up(self) -> None:
         """Hash what is there already, so that later appends are hashed as they arrive and the commit has nothing to re-read.
 
@@ -140,7 +145,7 @@ class BlobStore(Protocol):
         """Return the file that holds the blob; None if it is not here or the backend has no files."""
         ...
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest) -> BufferedIOBase:
         """Return the blob's bytes as a seekable file that stays readable when the blob is deleted, or raise BlobUnknown."""
         ...
 

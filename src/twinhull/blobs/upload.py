@@ -164,6 +164,12 @@ class FilesystemUpload:
         with translated(f"read upload {self._upload_id}"):
             return os.pread(file.fileno(), length, start)
 
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Put into the buffer what `read` returns for its length, and return the number of bytes."""
+        file = self._opened()
+        with translated(f"read upload {self._upload_id}"):
+            return os.preadv(file.fileno(), [buffer], start)
+
     def catch_up(self) -> None:
         """Hash what is there already, so that the commit has nothing to re-read."""
         file = self._claim()

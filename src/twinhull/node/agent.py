@@ -18,7 +18,10 @@ from twinhull.kit.clock import SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_node, trust_of
 from twinhull.observe.metrics import Metrics
+from twinhull.peer.bulk import BulkServer
 from twinhull.peer.control import Control
+from twinhull.peer.gate import Gate
+from twinhull.peer.port import PeerPort
 from twinhull.peer.relay import Relay
 from twinhull.peer.routes import PeerRoutes
 from twinhull.replication.calls import WorkerCalls
@@ -68,9 +71,14 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
         control = Control(engine, doorkeeper, own=own_node(settings, trust), durability=settings.durability.level.value)
-        peers = await _serving(stack, PeerRoutes(engine, calls, doorkeeper, relay).application())
         listen = settings.cluster_address
-        await web.TCPSite(peers, listen.host, listen.port, ssl_context=trust.server_context(), reuse_port=True).start()
+        gate = Gate(store, engine.neighbours.is_paused)
+        peers = await _serving(stack, PeerRoutes(engine, gate, calls, doorkeeper, relay).application())
+        bulk = BulkServer(gate, engine.blobs, engine.tails, tls=trust.server_context(), on_sent=engine.sent)
+        stack.push_async_callback(in_thread, executor, bulk.close)
+        port = PeerPort(_server_of(peers), bulk, trust.server_context())
+        stack.push_async_callback(port.close)
+        await port.listen(listen.host, listen.port)
         control_runner = await _serving(stack, control.application())
         control_socket = settings.run_dir / "agent.sock"
         control_socket.unlink(missing_ok=True)
@@ -100,3 +108,9 @@ async def _serving(stack: AsyncExitStack, application: web.Application) -> web.A
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
+
+
+def _server_of(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
+        raise RuntimeError("the runner has not been set up")
+    return runner.server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,17 +9,13 @@ import msgspec
 import structlog
 from aiohttp import WSMsgType, web
 
-from twinhull.kit.digest import parse_digest
 from twinhull.kit.errors import (
-    BlobUploadUnknown,
-    Denied,
     Invalid,
-    NotFound,
     ProtocolError,
     TwinhullError,
-    Unavailable,
 )
 from twinhull.metadata import members
+from twinhull.peer.gate import Gate
 from twinhull.peer.relay import Relay
 from twinhull.records.change import Change
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
@@ -45,13 +40,11 @@ from twinhull.replication.protocol import (
     encode,
 )
 from twinhull.replication.threads import in_thread
-from twinhull.replication.trust import JoinRequest, node_of_certificate
+from twinhull.replication.trust import JoinRequest
 from twinhull.web.errors import status_of
 
 log = structlog.get_logger(__name__)
 
-_PIECE_BYTES: Final = 1024 * 1024
-_RANGE: Final = re.compile(r"bytes=(\d+)-")
 _OPEN_TO_NEWCOMERS: Final = frozenset({"/peer/v1/ca", "/peer/v1/join"})
 _CLOSED_FOR_CAUSE: Final = 4000
 _PEER: Final = web.RequestKey("twinhull_peer", str)
@@ -84,9 +77,10 @@ class SocketSubscriber:
 class PeerRoutes:
     """The handlers."""
 
-    def __init__(self, engine: Engine, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay) -> None:
-        """Take what answers."""
+    def __init__(self, engine: Engine, gate: Gate, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay) -> None:
+        """Take what answers, and who may ask."""
         self._engine = engine
+        self._gate = gate
         self._calls = calls
         self._doorkeeper = doorkeeper
         self._relay = relay
@@ -101,8 +95,6 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/summary", self.summary)
         application.router.add_post("/peer/v1/bucket", self.bucket)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
-        application.router.add_get("/peer/v1/blobs/{digest}", self.blob)
-        application.router.add_get("/peer/v1/uploads/{upload}", self.upload)
         application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
         return application
 
@@ -110,7 +102,8 @@ class PeerRoutes:
     async def _members_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if request.path not in _OPEN_TO_NEWCOMERS:
-                request[_PEER] = await self._member(request)
+                certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+                request[_PEER] = await in_thread(self._engine.executor, self._gate.admit, certificate)
             return await handler(request)
         except TwinhullError as error:
             status = status_of(error)
@@ -119,26 +112,9 @@ class PeerRoutes:
             tell("peer request refused", path=request.path[:200], status=status, error=str(error))
             return web.json_response({"error": str(error)}, status=status)
         except ConnectionError as error:
-            # The peer has gone, or what it followed was given up and the connection cut: nobody is left to be answered.
+            # The peer has gone: nobody is left to be answered.
             log.debug("peer request broke off", path=request.path[:200], error=str(error))
             return web.Response(status=503)
-
-    async def _member(self, request: web.Request) -> str:
-        certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-        node = node_of_certificate(certificate)
-        if node is None:
-            raise Denied("the peer port takes members only", hint="join with `twinhull cluster join TOKEN`")
-
-        def check() -> bool:
-            with self._engine.store.read() as connection:
-                return members.is_member(connection, node)
-
-        # The certificate outlives the membership: what counts is the node's record.
-        if not await in_thread(self._engine.executor, check):
-            raise Denied(f"node {node} is not a member of this cluster", hint="invite it again")
-        if self._engine.neighbours.is_paused(node):
-            raise Unavailable(f"exchange with node {node} is paused here", hint="`twinhull cluster resume`")
-        return node
 
     # -- joining ---------------------------------------------------------------------------------------------------
 
@@ -252,47 +228,3 @@ class PeerRoutes:
         wish = msgspec.msgpack.decode(await request.read(), type=HoldRequest)
         await self._calls.hold(wish.blobs)
         return web.Response()
-
-    # -- bytes -----------------------------------------------------------------------------------------------------
-
-    async def blob(self, request: web.Request) -> web.StreamResponse:
-        """Return a blob that is on this node's disk, from an offset on if asked."""
-        digest = parse_digest(request.match_info["digest"])
-        size = await in_thread(self._engine.executor, self._engine.blobs.stat, digest)
-        if size is None:
-            raise NotFound(f"blob {digest} is not on this node")
-        asked = _RANGE.fullmatch(request.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
-        response = web.StreamResponse(status=206 if asked else 200)
-        response.content_length = max(0, size - start)
-        await response.prepare(request)
-        source = await in_thread(self._engine.executor, self._engine.blobs.open, digest)
-        with source:
-            source.seek(start)
-            while piece := await in_thread(self._engine.executor, source.read, _PIECE_BYTES):
-                await response.write(piece)
-                self._engine.sent(request[_PEER], len(piece))
-        await response.write_eof()
-        return response
-
-    async def upload(self, request: web.Request) -> web.StreamResponse:
-        """Return the bytes of a growing upload as they arrive, until it ends."""
-        response = web.StreamResponse()
-        response.enable_chunked_encoding()
-        pieces = self._engine.tails.follow(request.match_info["upload"])
-        try:
-            async for piece in pieces:
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(piece)
-                self._engine.sent(request[_PEER], len(piece))
-        except BlobUploadUnknown:
-            if not response.prepared:
-                raise
-            # Given up in the middle: cut the connection, so that what was sent does not look whole.
-            if request.transport is not None:
-                request.transport.close()
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
-        return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,13 +91,14 @@ class Engine:
             acknowledgements=self.acknowledgements,
             session=session,
             tls=trust.client_context(),
+            bulk_tls=trust.client_context(),
             executor=executor,
             clock=clock,
             ping_s=lease_s / _PINGS_IN_A_LEASE,
             jitter=jitter,
         )
         self.neighbours.receiver = self
-        self.tails = Tails(blobs, executor, clock)
+        self.tails = Tails(blobs, clock)
         self._movers = ThreadPoolExecutor(_MOVERS, thread_name_prefix="mover")
         self.transfers = Transfers(
             blobs,
@@ -110,6 +112,7 @@ class Engine:
         self.following = Following(blobs, self.transfers, executor=executor)
         # Bytes of blobs sent, by peer.
         self.sent_bytes: dict[str, int] = {}
+        self._counting = threading.Lock()
         self.started = asyncio.Event()
         # What is applied here, and whose blobs are on their way.
         self._settled: VersionVector = {}
@@ -183,8 +186,9 @@ class Engine:
             feed.offer(frame)
 
     def sent(self, node: str, count: int) -> None:
-        """Count bytes of blobs that were sent to a peer."""
-        self.sent_bytes[node] = self.sent_bytes.get(node, 0) + count
+        """Count bytes of blobs that were sent to a peer, by any thread."""
+        with self._counting:
+            self.sent_bytes[node] = self.sent_bytes.get(node, 0) + count
 
     def wrote(self, seq: int) -> None:
         """Let the feeds send what this node has just written."""

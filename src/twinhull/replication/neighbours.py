@@ -18,6 +18,7 @@ from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.protocol import BULK_PROTOCOL
 from twinhull.replication.puller import Puller, Receiver
 from twinhull.replication.threads import in_thread
 
@@ -47,6 +48,7 @@ class Neighbours:
         acknowledgements: Acknowledgements,
         session: aiohttp.ClientSession,
         tls: ssl.SSLContext,
+        bulk_tls: ssl.SSLContext,
         executor: Executor,
         clock: Clock,
         ping_s: float,
@@ -59,6 +61,8 @@ class Neighbours:
         self._acknowledgements = acknowledgements
         self._session = session
         self._tls = tls
+        self._bulk_tls = bulk_tls
+        self._bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
         self._executor = executor
         self._clock = clock
         self._ping_s = ping_s
@@ -109,7 +113,7 @@ class Neighbours:
         self._all.pop(neighbour.node.id, None)
 
     def _dialled(self, node: Node) -> Neighbour:
-        client = PeerClient(node.id, node.address, session=self._session, tls=self._tls)
+        client = PeerClient(node.id, node.address, session=self._session, tls=self._tls, bulk_tls=self._bulk_tls)
         puller = Puller(
             node.id,
             client.dial,

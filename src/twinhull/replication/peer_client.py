@@ -75,12 +75,15 @@ class WebSocketSource:
 class PeerClient:
     """One other master. Async calls share a connection pool; `download` and `follow` block and belong in a thread."""
 
-    def __init__(self, node: str, address: str, *, session: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
-        """Take the peer's id, its HOST:PORT, and what to call it with."""
+    def __init__(
+        self, node: str, address: str, *, session: aiohttp.ClientSession, tls: ssl.SSLContext, bulk_tls: ssl.SSLContext
+    ) -> None:
+        """Take the peer's id, its HOST:PORT, and what to call it with: for questions, and for bytes."""
         self.node = node
         self.address = address
         self._session = session
         self._tls = tls
+        self._bulk_tls = bulk_tls
         # Connections over which threads read just now.
         self._reading: set[_NamedConnection] = set()
 
@@ -160,7 +163,7 @@ class PeerClient:
 
     def _read(self, path: str, start: int, sink: Callable[[memoryview], None], *, missing: BlobUnknown) -> None:
         host, _, port = self.address.rpartition(":")
-        connection = _NamedConnection(host, int(port), tls=self._tls, name=server_name(self.node))
+        connection = _NamedConnection(host, int(port), tls=self._bulk_tls, name=server_name(self.node))
         self._reading.add(connection)
         try:
             headers = {"Range": f"bytes={start}-"} if start else {}

@@ -14,6 +14,8 @@ from twinhull.kit.errors import ProtocolError
 from twinhull.records.change import Change, VersionVector
 
 PROTOCOL: Final = 1
+# What a connection's TLS greeting asks for (ALPN, RFC 7301) that is to carry bytes of blobs, and nothing else.
+BULK_PROTOCOL: Final = "twinhull-bulk/1"
 # A frame holds up to this many changes; manifests of 4 MiB may travel in it.
 CHANGES_PER_FRAME_MAX: Final = 200
 FRAME_BYTES_SOFT: Final = 1024 * 1024

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from concurrent.futures import Executor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from twinhull.blobs.store import BlobStore
+from twinhull.blobs.store import BlobStore, Upload
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUploadUnknown
-from twinhull.replication.threads import in_thread
 
-_PIECE_BYTES: Final = 1024 * 1024
 _REMEMBERED_MAX: Final = 10_000
 # A follower of an upload that rests for longer is sent away, since its client may never come back.
 _REST_MAX_S: Final = 30.0
@@ -29,26 +27,20 @@ class _Tail:
         self.ended = False
         # What it became, once it has ended well.
         self.digest: Digest | None = None
-        self._grew = asyncio.Event()
-
-    def moved(self) -> None:
-        """Wake who waits for more."""
-        self._grew.set()
-        self._grew = asyncio.Event()
-
-    async def wait_beyond(self, offset: int) -> None:
-        while self.size <= offset and not self.ended:
-            await self._grew.wait()
+        self.changed = threading.Condition()
 
 
 class Tails:
-    """What is known of uploads under way, and of those that ended lately. Lives on the agent's event loop."""
+    """What is known of uploads under way, and of those that ended lately.
 
-    def __init__(self, blobs: BlobStore, executor: Executor, clock: Clock) -> None:
-        """Take where the uploads lie."""
+    Told on the agent's event loop how they grow; read in threads, one for each follower.
+    """
+
+    def __init__(self, blobs: BlobStore, clock: Clock, *, rest_max_s: float = _REST_MAX_S) -> None:
+        """Take where the uploads lie, and how long a follower waits for the next byte."""
         self._blobs = blobs
-        self._executor = executor
         self._clock = clock
+        self._rest_max_s = rest_max_s
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
 
     def grew(self, upload_id: str, size: int) -> bool:
@@ -59,8 +51,9 @@ class Tails:
             tail = self._tails[upload_id] = _Tail()
             if len(self._tails) > _REMEMBERED_MAX:
                 self._tails.popitem(last=False)
-        tail.size, tail.grew_s = max(tail.size, size), self._clock.monotonic_s()
-        tail.moved()
+        with tail.changed:
+            tail.size, tail.grew_s = max(tail.size, size), self._clock.monotonic_s()
+            tail.changed.notify_all()
         return first
 
     def ended(self, upload_id: str, digest: Digest | None) -> bool:
@@ -68,8 +61,9 @@ class Tails:
         tail = self._tails.get(upload_id)
         if tail is None:
             return False
-        tail.ended, tail.digest = True, digest
-        tail.moved()
+        with tail.changed:
+            tail.ended, tail.digest = True, digest
+            tail.changed.notify_all()
         return True
 
     def growing(self) -> list[str]:
@@ -77,47 +71,73 @@ class Tails:
         since_s = self._clock.monotonic_s() - _LIVELY_S
         return [upload_id for upload_id, tail in self._tails.items() if not tail.ended and tail.grew_s > since_s]
 
-    async def follow(self, upload_id: str) -> AsyncIterator[bytes]:
-        """Yield the upload's bytes from its start, as they come, until it ends.
-
-        Raises BlobUploadUnknown, also when it is given up, or rests for too long.
-
-        A short upload may have ended before its follower asks: then the blob that it became is given.
-        """
+    @contextmanager
+    def follow(self, upload_id: str) -> Iterator[Follower]:
+        """Give what reads the upload from its start while it grows, or raise BlobUploadUnknown."""
         tail = self._tails.get(upload_id)
         if tail is None:
             raise BlobUploadUnknown(f"upload {upload_id[:160]} is not arriving here")
-        offset = 0
+        follower = Follower(self._blobs, upload_id, tail, self._rest_max_s)
+        try:
+            yield follower
+        finally:
+            follower.close()
+
+
+class Follower:
+    """One reading of a growing upload, by one thread."""
+
+    def __init__(self, blobs: BlobStore, upload_id: str, tail: _Tail, rest_max_s: float) -> None:
+        """Start before the first byte."""
+        self._blobs = blobs
+        self._upload_id = upload_id
+        self._tail = tail
+        self._rest_max_s = rest_max_s
+        self._offset = 0
+        self._growing: Upload | None = None
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Put the bytes that follow into the buffer, as many as are there, and return their number; wait if there are none.
+
+        Returns 0 at the upload's end. Raises BlobUploadUnknown when it is given up, or rests for too long. A short upload may
+        have ended before its follower asks: then the blob that it became is read.
+        """
         while True:
             # Looked at before the read: what arrives between the two is found by another one.
-            ended = tail.ended
-            piece = await in_thread(self._executor, self._read, upload_id, tail, offset)
-            if piece:
-                offset += len(piece)
-                yield piece
-            elif ended and tail.digest is None:
-                raise BlobUploadUnknown(f"upload {upload_id[:160]} was given up")
-            elif ended:
-                return
-            else:
-                await self._wait_beyond(upload_id, tail, offset)
+            ended = self._tail.ended
+            count = self._read(buffer)
+            self._offset += count
+            if count:
+                return count
+            if ended and self._tail.digest is None:
+                raise BlobUploadUnknown(f"upload {self._upload_id[:160]} was given up")
+            if ended:
+                return 0
+            self._wait()
 
-    async def _wait_beyond(self, upload_id: str, tail: _Tail, offset: int) -> None:
-        try:
-            async with asyncio.timeout(_REST_MAX_S):
-                await tail.wait_beyond(offset)
-        except TimeoutError:
-            raise BlobUploadUnknown(f"nothing more of upload {upload_id[:160]} arrives") from None
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._growing is not None:
+            self._growing.close()
 
-    def _read(self, upload_id: str, tail: _Tail, offset: int) -> bytes:
-        """Return what there is after the offset: from the growing file, or from the blob that it was renamed to."""
+    def _wait(self) -> None:
+        tail = self._tail
+        with tail.changed:
+            if not tail.changed.wait_for(lambda: tail.size > self._offset or tail.ended, self._rest_max_s):
+                raise BlobUploadUnknown(f"nothing more of upload {self._upload_id[:160]} arrives")
+
+    def _read(self, buffer: memoryview) -> int:
         try:
-            with self._blobs.open_upload(upload_id) as upload:
-                return upload.read(offset, _PIECE_BYTES)
+            if self._growing is None:
+                self._growing = self._blobs.open_upload(self._upload_id)
+            return self._growing.read_into(self._offset, buffer)
         except BlobUploadUnknown:
-            if tail.digest is None:
-                if not tail.ended:
-                    # Renamed, but its end is not announced yet.
-                    return b""
+            # Renamed before it was read for the first time.
+            if self._tail.digest is None:
+                if not self._tail.ended:
+                    # Its end is not announced yet.
+                    return 0
                 raise
-            return self._blobs.read(tail.digest, offset, _PIECE_BYTES)
+            piece = self._blobs.read(self._tail.digest, self._offset, len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)

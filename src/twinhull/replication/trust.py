@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -319,7 +320,7 @@ def decode_invite(token: str) -> Invite:
         raise JoinRefused(message, hint="paste the last word that `twinhull cluster invite` printed") from error
 
 
-def node_of_certificate(certificate: dict[str, object] | None) -> str | None:
+def node_of_certificate(certificate: Mapping[str, object] | None) -> str | None:
     """Return the node id in a verified peer certificate as ssl describes it, or None when none was shown."""
     names = certificate.get("subjectAltName", ()) if certificate else ()
     for kind, value in names if isinstance(names, tuple) else ():
