@@ -11,10 +11,12 @@ from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import BlobUploadUnknown
+from twinhull.replication.protocol import FOLLOWED_UPLOAD_BYTES_MIN
 from twinhull.replication.tails import Follower, Tails
 
 UPLOAD = "node.1"
 DEADLINE_S = 10
+LONG_BYTES = FOLLOWED_UPLOAD_BYTES_MIN
 
 
 @pytest.fixture
@@ -49,15 +51,15 @@ def all_of(follower: Follower) -> bytes:
 def test_follower_gets_what_is_there_and_what_comes(blobs: FilesystemBlobs, tails: Tails) -> None:
     upload = blobs.start_upload(UPLOAD, {})
     upload.append([b"first "])
-    assert tails.grew(UPLOAD, upload.offset)
+    tails.grew(UPLOAD, upload.offset)
     with tails.follow(UPLOAD) as follower, ThreadPoolExecutor(1) as thread:
         assert piece_of(follower) == b"first "
         rest = thread.submit(all_of, follower)
         upload.append([b"second"])
-        assert not tails.grew(UPLOAD, upload.offset), "it was heard of before"
+        tails.grew(UPLOAD, upload.offset)
         digest = digest_of(b"first second")
         upload.commit(digest)
-        assert tails.ended(UPLOAD, digest)
+        tails.ended(UPLOAD, digest)
         assert rest.result(DEADLINE_S) == b"second"
 
 
@@ -115,10 +117,21 @@ def test_upload_that_nobody_has_heard_of_is_unknown(tails: Tails) -> None:
     assert not tails.ended(UPLOAD, None)
 
 
+def test_upload_is_announced_once_when_it_has_become_long(tails: Tails) -> None:
+    assert not tails.grew(UPLOAD, LONG_BYTES - 1), "sent when it is whole"
+    assert tails.grew(UPLOAD, LONG_BYTES)
+    assert not tails.grew(UPLOAD, LONG_BYTES + 1), "it was told before"
+    assert tails.ended(UPLOAD, None), "who follows it must hear of its end"
+    tails.grew("short", LONG_BYTES - 1)
+    assert not tails.ended("short", None)
+
+
 def test_uploads_that_grow_right_now_are_listed(tails: Tails, clock: ManualClock) -> None:
     for name in ("resting", "ended", "lively"):
-        tails.grew(name, 1)
+        tails.grew(name, LONG_BYTES)
+    tails.grew("short", 1)
     clock.advance(10_000)
-    tails.grew("lively", 2)
+    tails.grew("lively", LONG_BYTES + 1)
+    tails.grew("short", 2)
     tails.ended("ended", None)
     assert tails.growing() == ["lively"]

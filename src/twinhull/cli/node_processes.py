@@ -21,6 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
+from twinhull.cli.allocator import keep_freed_memory
 from twinhull.cli.processes import (
     Role,
     Supervisor,
@@ -51,6 +52,7 @@ _SERVER_LOGS: Final[dict[str, Any]] = {
 }
 # Part of the time to stop is the agent's: it comes last, and has what was just written to pass on.
 _AGENT_STOP_S: Final = 3.0
+_WORKER_NICE: Final = 2
 
 
 class Join(NamedTuple):
@@ -67,6 +69,7 @@ def run_node(loaded: Loaded, *, join: Join | None = None, stop_with_parent: int 
     if stop_with_parent is not None:
         die_with_parent(signal.SIGTERM, stop_with_parent)
     _set_up_process(settings, "supervisor")
+    keep_freed_memory()
     os.umask(0o027)
     with ExitStack() as stack:
         stack.enter_context(only_process_of(settings.run_dir / "lock", clock))
@@ -122,6 +125,8 @@ def _serve_http(settings: Settings) -> None:
 
 def _load_app(settings: Settings, parent: int) -> Callable[..., Any]:
     die_with_parent(signal.SIGKILL, parent)
+    # Under load the agent comes first: what it has to pass on and to confirm is what other nodes' clients are waiting for.
+    os.nice(_WORKER_NICE)
     name_process("twinhull worker")
     _set_up_process(settings, "worker")
     app: Callable[..., Any] = http_app(settings)

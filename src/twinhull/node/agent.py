@@ -13,7 +13,7 @@ from aiohttp import web
 
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.config.settings import Settings
-from twinhull.config.values import OnPeerLoss
+from twinhull.config.values import Address, OnPeerLoss
 from twinhull.kit.clock import SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_node, trust_of
@@ -31,6 +31,7 @@ from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
+from twinhull.replication.trust import Trust
 
 log = structlog.get_logger(__name__)
 
@@ -71,14 +72,9 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
         control = Control(engine, doorkeeper, own=own_node(settings, trust), durability=settings.durability.level.value)
-        listen = settings.cluster_address
         gate = Gate(store, engine.neighbours.is_paused)
-        peers = await _serving(stack, PeerRoutes(engine, gate, calls, doorkeeper, relay).application())
-        bulk = BulkServer(gate, engine.blobs, engine.tails, tls=trust.server_context(), on_sent=engine.sent)
-        stack.push_async_callback(in_thread, executor, bulk.close)
-        port = PeerPort(_server_of(peers), bulk, trust.server_context())
-        stack.push_async_callback(port.close)
-        await port.listen(listen.host, listen.port)
+        routes = PeerRoutes(engine, gate, calls, doorkeeper, relay)
+        await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
         control_runner = await _serving(stack, control.application())
         control_socket = settings.run_dir / "agent.sock"
         control_socket.unlink(missing_ok=True)
@@ -97,10 +93,23 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
                 group.create_task(metrics.run(interval_s)),
                 group.create_task(Figures(engine, store, executor, metrics).run(interval_s)),
             ]
-            log.info("agent started", address=str(listen))
+            log.info("agent started", address=str(settings.cluster_address))
             await stop.wait()
             for task in tasks:
                 task.cancel()
+
+
+async def _listen_to_peers(
+    stack: AsyncExitStack, address: Address, *, trust: Trust, engine: Engine, routes: PeerRoutes, gate: Gate
+) -> None:
+    runner = await _serving(stack, routes.application())
+    bulk = BulkServer(gate, engine.blobs, engine.tails, tls=trust.server_context(), on_sent=engine.sent)
+    stack.push_async_callback(in_thread, engine.executor, bulk.close)
+    if runner.server is None:
+        raise RuntimeError("the runner has not been set up")
+    port = PeerPort(runner.server, bulk, trust.server_context())
+    stack.push_async_callback(port.close)
+    await port.listen(address.host, address.port)
 
 
 async def _serving(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:
@@ -108,9 +117,3 @@ async def _serving(stack: AsyncExitStack, application: web.Application) -> web.A
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
-
-
-def _server_of(runner: web.AppRunner) -> web.Server:
-    if runner.server is None:
-        raise RuntimeError("the runner has not been set up")
-    return runner.server

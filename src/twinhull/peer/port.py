@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Coroutine
@@ -80,18 +81,21 @@ class PeerPort:
             self._spawn(self._take(connection))
 
     async def _take(self, connection: socket.socket) -> None:
-        try:
-            async with asyncio.timeout(_GREETING_TIMEOUT_S):
-                greeting = await _greeting(connection)
-            if _WANTS_BULK in greeting:
-                self._bulk.serve(connection)
-                return
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._http, connection, ssl=self._tls, ssl_handshake_timeout=_GREETING_TIMEOUT_S
-            )
-        except (OSError, TimeoutError) as error:
-            log.debug("peer connection came to nothing", error=str(error))
-            connection.close()
+        with contextlib.ExitStack() as ours:
+            ours.enter_context(connection)
+            try:
+                async with asyncio.timeout(_GREETING_TIMEOUT_S):
+                    greeting = await _greeting(connection)
+                if _WANTS_BULK in greeting:
+                    ours.pop_all()
+                    self._bulk.serve(connection)
+                    return
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    self._http, connection, ssl=self._tls, ssl_handshake_timeout=_GREETING_TIMEOUT_S
+                )
+                ours.pop_all()
+            except (OSError, TimeoutError) as error:
+                log.debug("peer connection came to nothing", error=str(error))
 
 
 async def _greeting(connection: socket.socket) -> bytes:

@@ -14,7 +14,6 @@ from twinhull.replication.engine import Engine
 from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result
 from twinhull.replication.neighbours import Neighbour
 from twinhull.replication.protocol import (
-    FOLLOWED_UPLOAD_BYTES_MIN,
     INLINE_BLOB_BYTES_MAX,
     InlineBlob,
     UploadEnded,
@@ -55,8 +54,7 @@ class WorkerCalls:
         """Take note of an upload's progress."""
         match notice:
             case Grown():
-                first = self._engine.tails.grew(notice.upload_id, notice.size)
-                if first and notice.size >= FOLLOWED_UPLOAD_BYTES_MIN:
+                if self._engine.tails.grew(notice.upload_id, notice.size):
                     self._engine.offer(UploadGrew(upload_id=notice.upload_id))
             case Ended():
                 digest = Digest(notice.digest) if notice.digest is not None else None

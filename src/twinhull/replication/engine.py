@@ -83,8 +83,8 @@ class Engine:
         self._is_ready = trust.is_ready()
         jitter = random.Random(identity.node)  # noqa: S311 - spreads retries, hides nothing
         self._tasks: set[asyncio.Task[None]] = set()
-        lease_s = settings.ack_timeout_s * _LEASE_SHARE
-        self.acknowledgements = _acknowledgements(identity, clock, page, timeout_s=settings.ack_timeout_s, lease_s=lease_s)
+        timeout_s, lease_s = settings.ack_timeout_s, settings.ack_timeout_s * _LEASE_SHARE
+        self.acknowledgements = _acknowledgements(identity, clock, page, timeout_s=timeout_s, lease_s=lease_s)
         self.neighbours = Neighbours(
             cluster=identity.cluster,
             store=store,
@@ -110,8 +110,7 @@ class Engine:
         )
         self._wants = Wants(store, blobs, self.transfers, executor=executor)
         self.following = Following(blobs, self.transfers, executor=executor)
-        # Bytes of blobs sent, by peer.
-        self.sent_bytes: dict[str, int] = {}
+        self.sent_bytes: dict[str, int] = {}  # of blobs, by peer
         self._counting = threading.Lock()
         self.started = asyncio.Event()
         # What is applied here, and whose blobs are on their way.

@@ -31,8 +31,8 @@ from twinhull.replication.protocol import (
 )
 from twinhull.replication.trust import server_name
 
-# Read into a buffer of this size; the kernel and TLS hand over less at a time.
-_READ_BYTES: Final = 1024 * 1024
+# Read into a buffer of this size, and hashed while it is still in the processor's cache; TLS hands over less at a time.
+_READ_BYTES: Final = 256 * 1024
 _CONNECT_TIMEOUT_S: Final = 2.0
 # Name, connection, TLS and the change to a stream, over a line of any length.
 _DIAL_TIMEOUT_S: Final = 4.0
@@ -168,13 +168,13 @@ class PeerClient:
         try:
             headers = {"Range": f"bytes={start}-"} if start else {}
             connection.request("GET", f"/peer/v1{path}", headers=headers)
-            response = connection.getresponse()
-            if response.status == http.client.NOT_FOUND:
-                raise missing
-            if response.status != (http.client.PARTIAL_CONTENT if start else http.client.OK):
-                message = f"peer {self.node} answered {response.status} to GET {path}"
-                raise PeerUnavailable(message)
-            _pour(response, sink)
+            with connection.getresponse() as response:
+                if response.status == http.client.NOT_FOUND:
+                    raise missing
+                if response.status != (http.client.PARTIAL_CONTENT if start else http.client.OK):
+                    message = f"peer {self.node} answered {response.status} to GET {path}"
+                    raise PeerUnavailable(message)
+                _pour(response, sink)
         except (OSError, http.client.HTTPException) as error:
             raise _unavailable(self.node, self.address, error) from error
         finally:

@@ -12,6 +12,7 @@ from twinhull.blobs.store import BlobStore, Upload
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUploadUnknown
+from twinhull.replication.protocol import FOLLOWED_UPLOAD_BYTES_MIN
 
 _REMEMBERED_MAX: Final = 10_000
 # A follower of an upload that rests for longer is sent away, since its client may never come back.
@@ -24,6 +25,8 @@ class _Tail:
     def __init__(self) -> None:
         self.size = 0
         self.grew_s = 0.0
+        # Whether peers have been told that they can follow it.
+        self.announced = False
         self.ended = False
         # What it became, once it has ended well.
         self.digest: Digest | None = None
@@ -44,9 +47,8 @@ class Tails:
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
 
     def grew(self, upload_id: str, size: int) -> bool:
-        """Note how far an upload got; tell whether this is the first time it is heard of."""
+        """Note how far an upload got; tell, once, that it has become long enough to be followed."""
         tail = self._tails.get(upload_id)
-        first = tail is None
         if tail is None:
             tail = self._tails[upload_id] = _Tail()
             if len(self._tails) > _REMEMBERED_MAX:
@@ -54,22 +56,25 @@ class Tails:
         with tail.changed:
             tail.size, tail.grew_s = max(tail.size, size), self._clock.monotonic_s()
             tail.changed.notify_all()
-        return first
+        if tail.announced or tail.size < FOLLOWED_UPLOAD_BYTES_MIN:
+            return False
+        tail.announced = True
+        return True
 
     def ended(self, upload_id: str, digest: Digest | None) -> bool:
-        """Note that an upload became this blob, or was given up (None); tell whether it had been heard of."""
+        """Note that an upload became this blob, or was given up (None); tell whether peers may be following it."""
         tail = self._tails.get(upload_id)
         if tail is None:
             return False
         with tail.changed:
             tail.ended, tail.digest = True, digest
             tail.changed.notify_all()
-        return True
+        return tail.announced
 
     def growing(self) -> list[str]:
-        """Return the uploads that are arriving at this moment."""
+        """Return the uploads that are arriving at this moment, and are long enough to be followed."""
         since_s = self._clock.monotonic_s() - _LIVELY_S
-        return [upload_id for upload_id, tail in self._tails.items() if not tail.ended and tail.grew_s > since_s]
+        return [name for name, tail in self._tails.items() if tail.announced and not tail.ended and tail.grew_s > since_s]
 
     @contextmanager
     def follow(self, upload_id: str) -> Iterator[Follower]:

@@ -1,0 +1,25 @@
+"""The C library's allocator, told what this program does with memory: large buffers that come and go all the time."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+# malloc.h of glibc.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+# Well above any buffer of a push; what 64 uploads at once leave behind stays small all the same.
+_MMAP_THRESHOLD_BYTES: Final = 8 << 20
+_TRIM_THRESHOLD_BYTES: Final = 24 << 20
+
+
+def keep_freed_memory() -> None:
+    """Let this process and its forks keep what they free for what they allocate next; no effect where there is no glibc.
+
+    By default a buffer of 1 MB is given back to the system when it is freed and taken anew for the next piece of a blob, which
+    costs a page fault for each 4 KB of it: 10 to 20 % of a push's CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)

@@ -1,0 +1,187 @@
+"""The peer port: bytes in threads and questions on the event loop, behind one address, for members alone."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.kit.clock import SystemClock
+from twinhull.kit.digest import digest_of
+from twinhull.kit.errors import BlobUnknown, PeerUnavailable
+from twinhull.peer.bulk import BulkServer
+from twinhull.peer.port import PeerPort
+from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.protocol import BULK_PROTOCOL
+from twinhull.replication.tails import Tails
+from twinhull.replication.trust import Trust, server_name
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = digest_of(CONTENT)
+# More than the client reads at a time.
+HALF = len(CONTENT) // 2
+
+
+class OpenGate:
+    """Lets everybody in whose certificate is the cluster's."""
+
+    def admit(self, certificate: object) -> str:
+        """Return a name."""
+        assert certificate, "no certificate was demanded"
+        return "peer"
+
+
+class Port:
+    """A peer port and what lies behind it."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.trust = Trust(tmp_path / "trust")
+        self.node = self.trust.found("a", SystemClock()).node
+        self.blobs = FilesystemBlobs(tmp_path / "data")
+        self.tails = Tails(self.blobs, SystemClock(), rest_max_s=5)
+        self.sent_bytes = 0
+        self.number = 0
+        self.session: ClientSession | None = None
+
+    def on_sent(self, _node: str, count: int) -> None:
+        """Count."""
+        self.sent_bytes += count
+
+    def client(self) -> PeerClient:
+        """Return a member's client for bytes; it asks no questions."""
+        bulk_tls = self.trust.client_context()
+        bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
+        assert self.session is not None
+        return PeerClient(self.node, f"127.0.0.1:{self.number}", session=self.session, tls=bulk_tls, bulk_tls=bulk_tls)
+
+
+@asynccontextmanager
+async def listening(port: Port) -> AsyncIterator[None]:
+    """Serve until the block is left."""
+    bulk = BulkServer(OpenGate(), port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent)  # type: ignore[arg-type]
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    application = web.Application()
+    application.router.add_get("/hello", hello)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    assert runner.server is not None
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(("127.0.0.1", 0))
+        port.number = probe.getsockname()[1]
+        served = PeerPort(runner.server, bulk, port.trust.server_context())
+        await served.listen("127.0.0.1", port.number)
+        try:
+            async with ClientSession() as port.session:
+                yield
+        finally:
+            await served.close()
+            await asyncio.to_thread(bulk.close)
+            await runner.cleanup()
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Port:
+    """A port that does not listen yet."""
+    return Port(tmp_path)
+
+
+def download(client: PeerClient, start: int = 0) -> bytes:
+    """Return the blob from an offset on."""
+    received = bytearray()
+    client.download(DIGEST, start, received.extend)
+    return bytes(received)
+
+
+async def test_member_gets_a_blob_whole_and_from_an_offset_on(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    async with listening(port):
+        client = port.client()
+        assert await asyncio.to_thread(download, client) == CONTENT
+        assert await asyncio.to_thread(download, client, 1000) == CONTENT[1000:]
+        assert port.sent_bytes == 2 * len(CONTENT) - 1000
+
+
+async def test_blob_that_is_not_here_is_unknown(port: Port) -> None:
+    async with listening(port):
+        with pytest.raises(BlobUnknown):
+            await asyncio.to_thread(download, port.client())
+
+
+async def test_upload_is_followed_to_its_end_and_one_that_is_given_up_never_looks_whole(port: Port) -> None:
+    async with listening(port):
+        with ThreadPoolExecutor(2) as threads:
+            for digest in (DIGEST, None):
+                name = f"n.{digest is None}"
+                upload = port.blobs.start_upload(name, {})
+                upload.append([CONTENT[:HALF]])
+                port.tails.grew(name, HALF)
+                received = bytearray()
+                following = threads.submit(port.client().follow, name, received.extend)
+                while not received and not following.done():
+                    await asyncio.sleep(0)
+                upload.append([CONTENT[HALF:]])
+                port.tails.grew(name, len(CONTENT))
+                if digest is None:
+                    upload.abort()
+                    port.tails.ended(name, None)
+                    with pytest.raises(PeerUnavailable):
+                        await asyncio.wrap_future(following)
+                else:
+                    upload.commit(digest)
+                    port.tails.ended(name, digest)
+                    await asyncio.wrap_future(following)
+                    assert bytes(received) == CONTENT
+
+
+async def test_questions_and_bytes_share_the_port_and_who_says_nothing_holds_nobody_up(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    async with listening(port):
+        address = ("127.0.0.1", port.number)
+        with socket.create_connection(address), socket.create_connection(address) as garbage:
+            garbage.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            # A greeting of which only the first bytes have come.
+            with socket.create_connection(address) as slow:
+                slow.sendall(b"\x16\x03\x01\x02\x00")
+                assert await asyncio.to_thread(download, port.client()) == CONTENT
+                url = f"https://127.0.0.1:{port.number}/hello"
+                tls = port.trust.client_context()
+                assert port.session is not None
+                async with port.session.get(url, ssl=tls, server_hostname=server_name(port.node)) as answer:
+                    assert await answer.text() == "hello"
+
+
+async def test_bytes_are_for_the_clusters_certificates_alone(port: Port, tmp_path: Path) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    stranger = Trust(tmp_path / "stranger")
+    stranger.found("x", SystemClock())
+    async with listening(port):
+        for certificate in (None, "stranger"):
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            tls.load_verify_locations(cadata=port.trust.ca_pem().decode())
+            tls.check_hostname = False
+            if certificate:
+                tls.load_cert_chain(tmp_path / certificate / "node.pem", tmp_path / certificate / "node.key")
+            tls.set_alpn_protocols([BULK_PROTOCOL])
+            connection = http.client.HTTPSConnection("127.0.0.1", port.number, context=tls, timeout=5)
+
+            def ask(connection: http.client.HTTPSConnection = connection) -> bytes:
+                connection.request("GET", f"/peer/v1/blobs/{DIGEST}")
+                with connection.getresponse() as response:
+                    return response.read()
+
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await asyncio.to_thread(ask)
+            connection.close()
