@@ -65,6 +65,13 @@ class OtherNode:
         with self.ours.write() as transaction:
             return transaction.merge_record(change)
 
+    async def settle(self) -> None:
+        if self.behind and self.ours is not None:
+            with self.ours.write() as transaction:
+                for record in self.theirs.records_after("", "", 1000):
+                    transaction.merge_record(record)
+        self.behind = False
+
     async def blob_source(self, repository: str, digest: Digest, size: int) -> BlobSource:
         if digest not in self.blobs:
             raise PeerUnavailable
@@ -205,6 +212,14 @@ class TestAskingBeforeSayingNo:
         write_manifest(elsewhere, manifest(), "v1")
         assert (await get(alice, "v1", "DELETE")).status == 202
         assert (await get(alice, "v2", "DELETE")).status == 404
+
+    async def test_a_list_waits_until_the_node_has_what_others_have_acknowledged(
+        self, elsewhere: Node, alice: Client, other: OtherNode
+    ) -> None:
+        elsewhere.add_project("team")
+        write_manifest(elsewhere, manifest(), "theirs")
+        other.behind = True
+        assert json.loads((await alice("GET", f"/v2/{REPOSITORY}/tags/list")).body)["tags"] == ["theirs"]
 
 
 class TestFetchThrough:

@@ -181,7 +181,7 @@ class Artifacts:
             names = content.tags_page(connection, repository, last, limit)
             return names if names or content.has_repository(connection, repository) else None
 
-        names = await self._read(read)
+        names = await self._read_list(read)
         if names is None:
             raise RepositoryUnknown(detail={"name": repository})
         return names
@@ -192,11 +192,16 @@ class Artifacts:
         def read(connection: Connection) -> list[Referrer]:
             return content.referrers_page(connection, repository, subject, artifact_type=artifact_type, last=last, limit=limit)
 
-        return await self._read(read)
+        return await self._read_list(read)
 
     async def repositories(self, last: str, limit: int, *, projects: frozenset[str] | None) -> list[str]:
         """Return names of repositories after `last`, of these projects or of all."""
-        return await self._read(lambda connection: content.repositories_page(connection, last, limit, projects=projects))
+        return await self._read_list(lambda connection: content.repositories_page(connection, last, limit, projects=projects))
+
+    async def _read_list(self, query: Callable[[Connection], _T]) -> _T:
+        # What another node has acknowledged is in it.
+        await self._peers.settle()
+        return await self._read(query)
 
     async def _read(self, query: Callable[[Connection], _T]) -> _T:
         def run() -> _T:

@@ -41,6 +41,13 @@ class Peers(Protocol):
         """
         ...
 
+    async def settle(self) -> None:
+        """Wait, for a short limit, until this node is not behind: for lists, which no question about one record settles.
+
+        Returns at once when alone and when everything is in sync. Does not raise.
+        """
+        ...
+
     async def blob_source(self, repository: str, digest: Digest, size: int) -> BlobSource:
         """Return the bytes of a blob that is visible here but has not arrived, or raise PeerUnavailable."""
         ...
@@ -56,6 +63,9 @@ class NoPeers:
     async def find(self, kind: str, key: str) -> bool:  # noqa: ARG002 - the protocol's
         """Return False."""
         return False
+
+    async def settle(self) -> None:
+        """Return at once."""
 
     async def blob_source(self, repository: str, digest: Digest, size: int) -> BlobSource:  # noqa: ARG002
         """Raise PeerUnavailable."""

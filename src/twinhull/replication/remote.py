@@ -31,6 +31,9 @@ LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
 # A hanging agent is no reason to hang. The agent itself keeps to shorter limits; a transfer of bytes may take longer.
 _FIND_LIMIT_S: Final = 2.0
 _REACH_LIMIT_S: Final = 15.0
+# As long as the agent takes at most to ask for one record; what takes longer is caught up with in the background.
+_SETTLE_LIMIT_S: Final = 0.5
+_SETTLE_STEP_S: Final = 0.01
 # How much more an upload must have grown before the agent is told again.
 _NOTICE_BYTES: Final = 1024 * 1024
 
@@ -83,6 +86,12 @@ class RemotePeers:
         except (TwinhullError, TimeoutError):
             # No answer is no news: the caller goes on with what this node knows.
             return False
+
+    async def settle(self) -> None:
+        """Wait until no reachable peer may have applied writes that this node has not seen, or time is up."""
+        until_s = self._clock.monotonic_s() + _SETTLE_LIMIT_S
+        while self.is_behind() and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110 - another process writes the page
+            await asyncio.sleep(_SETTLE_STEP_S)
 
     async def blob_source(self, repository: str, digest: Digest, size: int) -> ArrivingBlob:
         """Return the bytes of a blob that has not arrived; all readers share one transfer."""
