@@ -11,7 +11,7 @@ import http.client
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TextIO
@@ -21,7 +21,7 @@ from twinhull.cli.processes import only_process_of
 from twinhull.config.settings import CLUSTER_PORT_OFFSET, LogSettings
 from twinhull.gateway.certificate import self_signed
 from twinhull.gateway.settings import Address, Backend, GatewaySettings
-from twinhull.gateway.supervise import Gateway
+from twinhull.gateway.supervise import Gateway, GatewayStatus
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.kit.errors import TwinhullError, Unavailable
 from twinhull.observe.log import configure_logging
@@ -158,14 +158,11 @@ class Twins:
 
     async def _serve(self, gateway_log: TextIO) -> None:
         first_start = not self._joined.exists()
-        gateway = asyncio.create_task(self._gateway(gateway_log).run())
+        entrance = self._gateway(gateway_log)
+        gateway = asyncio.create_task(entrance.run())
         try:
-            nodes = asyncio.create_task(self._start_nodes(first_start=first_start))
-            await asyncio.wait([nodes, gateway], return_when=asyncio.FIRST_COMPLETED)
-            if gateway.done():
-                nodes.cancel()
-                await gateway
-            await nodes
+            await _while_running(gateway, self._start_nodes(first_start=first_start))
+            await _while_running(gateway, entrance.wait_status(_has_all_nodes))
             while not await asyncio.to_thread(_is_ready, self._base_port):
                 if gateway.done():
                     await gateway
@@ -252,6 +249,20 @@ class Twins:
             f"Ctrl-C stops all; a second start finds the data again",
             flush=True,
         )
+
+
+async def _while_running(gateway: asyncio.Task[None], step: Coroutine[object, object, object]) -> None:
+    """Take a step, or raise what ended the gateway meanwhile."""
+    reached = asyncio.create_task(step)
+    await asyncio.wait([reached, gateway], return_when=asyncio.FIRST_COMPLETED)
+    if gateway.done():
+        reached.cancel()
+        await gateway
+    await reached
+
+
+def _has_all_nodes(status: GatewayStatus) -> bool:
+    return all(node.well and node.in_rotation for node in status.nodes)
 
 
 def _is_ready(port: int) -> bool:
