@@ -28,7 +28,7 @@ from twinhull.kit.errors import StorageFull, Unavailable
 from twinhull.metadata import content
 from twinhull.metadata.migrate import migrate
 from twinhull.metadata.postgres import PostgresDatabase
-from twinhull.metadata.projections import rebuild_projections
+from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import SETTING
 

@@ -15,9 +15,12 @@ from twinhull.kit.clock import ManualClock
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import ProtocolError, Unavailable
 from twinhull.kit.hlc import MAX_AHEAD_MS
-from twinhull.metadata import accounts, content, schema
+from twinhull.metadata import accounts, content
 from twinhull.metadata.migrate import migrate
 from twinhull.metadata.store import Store
+from twinhull.metadata.tables.accounts import members, users
+from twinhull.metadata.tables.content import manifests
+from twinhull.metadata.tables.own import conflicts
 from twinhull.records.change import Change
 from twinhull.records.kinds import MANIFEST, MEMBER, SETTING, USER, content_key, member_key
 from twinhull.records.merge import Kind, Record, Value, decode, encode
@@ -259,9 +262,9 @@ def test_own_changes_that_were_lost_are_taken_back_before_new_ones(store: Store,
 # -- what concurrent writes come to ------------------------------------------------------------------------------------
 
 
-def conflicts(connection: Connection) -> list[tuple[str, str, object, list[object]]]:
+def conflicts_in(connection: Connection) -> list[tuple[str, str, object, list[object]]]:
     """Return kind and field of each conflict that was recorded, with the winner and the candidates."""
-    rows = connection.execute(select(schema.conflicts).order_by(schema.conflicts.c.kind, schema.conflicts.c.field))
+    rows = connection.execute(select(conflicts).order_by(conflicts.c.kind, conflicts.c.field))
     return [
         (
             row.kind,
@@ -284,9 +287,9 @@ def test_conflict_is_recorded_once_with_its_first_time(store: Store, peer: Store
     put(peer, MEMBER, member_key("library", "u", "bob"), {"comment": "x"})
     exchange(store, peer)
     with store.read() as connection:
-        assert conflicts(connection) == [("member", "role", 3, [1, 3])]
-        assert connection.execute(select(schema.conflicts.c.recorded_ms)).scalars().all() == [first_ms]
-        assert connection.execute(select(schema.members.c.role, schema.members.c.created_ms)).one() == (3, 1)
+        assert conflicts_in(connection) == [("member", "role", 3, [1, 3])]
+        assert connection.execute(select(conflicts.c.recorded_ms)).scalars().all() == [first_ms]
+        assert connection.execute(select(members.c.role, members.c.created_ms)).one() == (3, 1)
 
 
 def test_conflict_shows_no_secret(store: Store, peer: Store) -> None:
@@ -294,7 +297,7 @@ def test_conflict_shows_no_secret(store: Store, peer: Store) -> None:
     create(peer, USER, "bob", {"password_hash": "$argon2$theirs", "email": "a@x"}, number=1001)
     exchange(store, peer)
     with store.read() as connection:
-        assert conflicts(connection) == [("user", "password_hash", None, [None, None])]
+        assert conflicts_in(connection) == [("user", "password_hash", None, [None, None])]
 
 
 def test_both_ids_resolve_when_a_thing_was_made_on_both_sides(store: Store, peer: Store, clock: ManualClock) -> None:
@@ -304,7 +307,7 @@ def test_both_ids_resolve_when_a_thing_was_made_on_both_sides(store: Store, peer
     exchange(store, peer)
     for node in (store, peer):
         with node.read() as connection:
-            assert [row[0] for row in connection.execute(select(schema.users.c.id))] == [1001]
+            assert [row[0] for row in connection.execute(select(users.c.id))] == [1001]
             assert accounts.resolve_id(connection, USER.name, 1) == "bob"
             assert accounts.find_user_by_id(connection, 1) == accounts.find_user_by_id(connection, 1001)
 
@@ -321,7 +324,7 @@ def test_other_id_dies_with_the_thing_and_is_not_that_of_a_new_one(store: Store,
         with node.read() as connection:
             assert accounts.resolve_id(connection, USER.name, 1001) is None
             assert accounts.find_user_by_id(connection, 1) is None
-            assert connection.execute(select(schema.users.c.id)).scalars().all() == [1002]
+            assert connection.execute(select(users.c.id)).scalars().all() == [1002]
 
 
 def test_revoked_account_does_not_come_back_into_a_new_one_of_its_name(store: Store, peer: Store, clock: ManualClock) -> None:
@@ -345,7 +348,7 @@ def test_nul_in_a_text_does_not_stop_the_replication(store: Store, peer: Store) 
     create(peer, USER, "bob", {"email": "b@x", "comment": "a\x00b"}, number=1001)
     exchange(store, peer)
     with store.read() as connection:
-        assert connection.execute(select(schema.users.c.comment)).scalar() == "ab"
+        assert connection.execute(select(users.c.comment)).scalar() == "ab"
     assert store.state_root() == peer.state_root()
 
 
@@ -354,5 +357,5 @@ def test_number_too_large_for_a_column_does_not_stop_the_replication(store: Stor
         transaction.create(MANIFEST, "library/app@sha256:0", {"total_bytes": 2**64 - 1, "blobs": [["x", 2**64 - 1, False]]})
     exchange(store, peer)
     with store.read() as connection:
-        assert connection.execute(select(schema.manifests.c.total_bytes)).scalar() == 2**63 - 1
+        assert connection.execute(select(manifests.c.total_bytes)).scalar() == 2**63 - 1
         assert derived_rows(connection)

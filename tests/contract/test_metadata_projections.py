@@ -9,9 +9,13 @@ from sqlalchemy import Connection, Table, select
 
 from tests.support.metadata import derived_rows, manifest_fields, push
 from twinhull.kit.digest import Digest, digest_of
-from twinhull.metadata import accounts, content, members, schema
-from twinhull.metadata.projections import rebuild_projections
+from twinhull.metadata import accounts, content, schema
+from twinhull.metadata import members as peers
+from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
+from twinhull.metadata.tables.accounts import members, nodes, projects, robots, settings, users
+from twinhull.metadata.tables.columns import DERIVED
+from twinhull.metadata.tables.content import blob_links, manifests, repositories, tags
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import (
     BLOB,
@@ -41,53 +45,53 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
     NODE.name: (
         "n9",
         {"name": "nine", "slot": 3, "address": "h:1", "url": "http://h", "token_keys": [{"kid": "k"}], "joined_ms": 7},
-        schema.nodes,
+        nodes,
         ("n9", "nine", 3, "h:1", "http://h", '[{"kid":"k"}]', 7),
     ),
-    SETTING.name: ("s", {"value": {"a": [1]}}, schema.settings, ("s", '{"a":[1]}')),
+    SETTING.name: ("s", {"value": {"a": [1]}}, settings, ("s", '{"a":[1]}')),
     USER.name: (
         "alice",
         {"email": "a@x", "realname": "A", "comment": "c", "password_hash": "h", "sysadmin": True, "disabled": True, **TIMES},
-        schema.users,
+        users,
         ("alice", 42, "a@x", "A", "c", "h", True, True, 5, 6),
     ),
     PROJECT.name: (
         "library",
         {"owner": "alice", "metadata.public": "true", "metadata.auto_scan": "false", "metadata.severity": None, **TIMES},
-        schema.projects,
+        projects,
         ("library", 42, "alice", '{"auto_scan":"false","public":"true"}', True, 5, 6),
     ),
-    MEMBER.name: ("library/u/alice", {"role": 2, **TIMES}, schema.members, ("library", "u", "alice", 42, 2, 5, 6)),
+    MEMBER.name: ("library/u/alice", {"role": 2, **TIMES}, members, ("library", "u", "alice", 42, 2, 5, 6)),
     ROBOT.name: (
         "library+ci",
         {"level": "project", "project": "library", "description": "d", "permissions": [{"kind": "project"}], "disable": True}
         | {"secret_hash": "h", "duration_days": 30, "expires_at_s": 99, **TIMES},
-        schema.robots,
+        robots,
         ("library+ci", 42, "project", "library", "d", '[{"kind":"project"}]', True, "h", 30, 99, 5, 6),
     ),
     REPOSITORY.name: (
         "library/app",
         {"description": "d", **TIMES},
-        schema.repositories,
+        repositories,
         ("library/app", "library", 42, "d", 5, 6),
     ),
     MANIFEST.name: (
         content_key("library/app", DIGEST),
         {"media_type": "m", "artifact_type": "t", "config_digest": "c", "subject": "s", "annotations": {"a": "b"}}
         | {"manifest_bytes": 8, "total_bytes": 12, "pushed_ms": 5, "pushed_by": "alice"},
-        schema.manifests,
+        manifests,
         ("library/app", DIGEST, 42, "m", "t", "c", "s", 8, 12, '{"a":"b"}', 5, "alice"),
     ),
     TAG.name: (
         tag_key("library/app", "v1"),
         {"target": {"digest": DIGEST, "immutable": True, "pushed_ms": 5, "pushed_by": "alice"}},
-        schema.tags,
+        tags,
         ("library/app", "v1", 42, DIGEST, True, 5, "alice"),
     ),
     BLOB.name: (
         content_key("library/app", BLOB_DIGEST),
         {"size": 4, "linked_ms": 5},
-        schema.blob_links,
+        blob_links,
         ("library/app", BLOB_DIGEST, 4, 5),
     ),
 }
@@ -132,7 +136,7 @@ def test_record_without_fields_becomes_a_row_too(store: Store, name: str) -> Non
 def test_updated_time_is_the_created_one_until_something_changes(store: Store) -> None:
     with store.write() as transaction:
         transaction.create(PROJECT, "library", {"created_ms": 5})
-    assert rows(store, schema.projects) == [("library", 0, "", "{}", False, 5, 5)]
+    assert rows(store, projects) == [("library", 0, "", "{}", False, 5, 5)]
 
 
 def test_manifest_names_its_blobs_and_children(store: Store) -> None:
@@ -142,10 +146,10 @@ def test_manifest_names_its_blobs_and_children(store: Store) -> None:
         transaction.create(MANIFEST, content_key("library/app", DIGEST), fields)
         transaction.create(MANIFEST, content_key("library/app", CHILD), manifest_fields(blobs={"sha256:inner": 7}))
     with store.read() as connection:
-        assert members.blobs_of_manifest(connection, "library/app", DIGEST) == [(BLOB_DIGEST, 4)]
-        assert members.children_of_manifest(connection, "library/app", DIGEST) == [CHILD]
-        assert members.all_blobs_of(connection, "library/app", DIGEST) == sorted([(BLOB_DIGEST, 4), ("sha256:inner", 7)])
-        assert members.a_manifest_naming(connection, "library/app", "sha256:inner") == CHILD
+        assert peers.blobs_of_manifest(connection, "library/app", DIGEST) == [(BLOB_DIGEST, 4)]
+        assert peers.children_of_manifest(connection, "library/app", DIGEST) == [CHILD]
+        assert peers.all_blobs_of(connection, "library/app", DIGEST) == sorted([(BLOB_DIGEST, 4), ("sha256:inner", 7)])
+        assert peers.a_manifest_naming(connection, "library/app", "sha256:inner") == CHILD
         assert content.blob_size(connection, "library/app", BLOB_DIGEST) == 4
         assert content.blob_size(connection, "library/app", "sha256:foreign") is None
         assert content.blob_size(connection, "library/other", BLOB_DIGEST) is None
@@ -153,9 +157,9 @@ def test_manifest_names_its_blobs_and_children(store: Store) -> None:
     with store.write() as transaction:
         transaction.delete(MANIFEST, content_key("library/app", DIGEST))
     with store.read() as connection:
-        assert members.children_of_manifest(connection, "library/app", DIGEST) == []
+        assert peers.children_of_manifest(connection, "library/app", DIGEST) == []
         assert content.blob_size(connection, "library/app", BLOB_DIGEST) is None
-        assert members.blobs_of_manifest(connection, "library/app", CHILD) == [(Digest("sha256:inner"), 7)]
+        assert peers.blobs_of_manifest(connection, "library/app", CHILD) == [(Digest("sha256:inner"), 7)]
 
 
 def test_index_that_names_itself_or_is_named_in_a_circle_is_read_once(store: Store) -> None:
@@ -164,7 +168,7 @@ def test_index_that_names_itself_or_is_named_in_a_circle_is_read_once(store: Sto
             fields = manifest_fields(blobs={f"sha256:of-{digest[-4:]}": 1}, children=(child,))
             transaction.create(MANIFEST, content_key("library/app", digest), fields)
     with store.read() as connection:
-        assert len(members.all_blobs_of(connection, "library/app", DIGEST)) == 2
+        assert len(peers.all_blobs_of(connection, "library/app", DIGEST)) == 2
 
 
 def test_named_blobs_are_paged_each_once(store: Store) -> None:
@@ -177,7 +181,7 @@ def test_named_blobs_are_paged_each_once(store: Store) -> None:
     found: list[tuple[str, int]] = []
     while True:
         with store.read() as connection:
-            page = members.named_blobs_page(connection, found[-1][0] if found else "", 2)
+            page = peers.named_blobs_page(connection, found[-1][0] if found else "", 2)
         if not page:
             break
         found += page
@@ -229,7 +233,7 @@ def test_dead_project_and_repository_live_while_an_artifact_in_them_does(store: 
     with store.read() as connection:
         # What hung on the project is out of sight with it, but was not deleted.
         assert what_lives(connection) == DEAD
-        assert len(rows(store, schema.members)) == len(rows(store, schema.robots)) == 1
+        assert len(rows(store, members)) == len(rows(store, robots)) == 1
     with store.write() as transaction:
         transaction.create(MANIFEST, manifest, manifest_fields())
     with store.read() as connection:
@@ -250,13 +254,13 @@ def test_project_comes_back_when_an_artifact_arrives_before_its_repository(store
         transaction.create(PROJECT, "library", {"created_ms": 1}, number=7)
         transaction.delete(PROJECT, "library")
         transaction.create(MANIFEST, content_key("library/app", DIGEST), manifest_fields())
-    assert names(store, schema.projects) == set()
+    assert names(store, projects) == set()
     with store.write() as transaction:
         transaction.create(REPOSITORY, "library/app", {"created_ms": 1}, number=1)
-    assert names(store, schema.projects) == {"library"}
+    assert names(store, projects) == {"library"}
     with store.write() as transaction:
         transaction.delete(MANIFEST, content_key("library/app", DIGEST))
-    assert names(store, schema.projects) == set()
+    assert names(store, projects) == set()
 
 
 def test_artifact_of_another_project_revives_nothing(store: Store) -> None:
@@ -266,8 +270,8 @@ def test_artifact_of_another_project_revives_nothing(store: Store) -> None:
         transaction.delete(MANIFEST, content_key("library/app", digest_of(b"image")))
         transaction.delete(REPOSITORY, "library/app")
         transaction.delete(PROJECT, "library")
-    assert names(store, schema.projects) == set()
-    assert names(store, schema.repositories) == {"library2/app"}
+    assert names(store, projects) == set()
+    assert names(store, repositories) == {"library2/app"}
 
 
 # -- made anew ---------------------------------------------------------------------------------------------------------
@@ -289,9 +293,9 @@ def test_derived_tables_can_be_made_anew_from_the_records(store: Store) -> None:
     assert {"projects", "repositories", "id_aliases"} <= {name for name, found in before.items() if found}
     with store.write() as transaction:
         for table in schema.metadata.sorted_tables:
-            if table.info == schema.DERIVED:
+            if table.info == DERIVED:
                 transaction.connection.execute(table.delete())
-        transaction.connection.execute(schema.settings.insert(), {"name": "stray", "value": "1"})
+        transaction.connection.execute(settings.insert(), {"name": "stray", "value": "1"})
     with store.write() as transaction:
         rebuild_projections(transaction.connection)
     with store.read() as connection:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support.metadata import derived_rows, manifest_fields, open_sqlite
 from twinhull.kit.clock import ManualClock
 from twinhull.metadata.migrate import migrate
-from twinhull.metadata.projections import rebuild_projections
+from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import BLOB, MANIFEST, MEMBER, PROJECT, REPOSITORY, ROBOT, TAG, USER
 from twinhull.records.merge import Kind, Value

@@ -20,6 +20,7 @@ from twinhull.metadata.database import Database
 from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.sqlite import SqliteDatabase
 from twinhull.metadata.store import Store
+from twinhull.metadata.tables.columns import DERIVED
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MANIFEST, REPOSITORY, TAG, content_key, tag_key
 from twinhull.records.merge import Value
@@ -58,7 +59,7 @@ def derived_rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     return {
         table.name: sorted(tuple(row) for row in connection.execute(select(table)))
         for table in schema.metadata.sorted_tables
-        if table.info == schema.DERIVED
+        if table.info == DERIVED
     }
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from twinhull.metadata import schema
-from twinhull.metadata.schema import upsert
+from twinhull.metadata.tables.columns import upsert
 
 TABLES = {table.name: table for table in schema.metadata.sorted_tables}
 REPLICATED = {"records", "manifest_contents", "changes"}

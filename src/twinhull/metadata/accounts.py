@@ -13,7 +13,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, false, func, literal, or_, select
 
-from twinhull.metadata.schema import id_aliases, members, nodes, projects, records, repositories, robots, settings, users
+from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
+from twinhull.metadata.tables.content import repositories
+from twinhull.metadata.tables.log import records
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
 
 # One consistent state of the tables, as Store.read gives it: what the queries below are asked of.

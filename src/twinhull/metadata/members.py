@@ -6,8 +6,11 @@ import msgspec
 from sqlalchemy import Connection, delete, func, select
 
 from twinhull.kit.digest import Digest
-from twinhull.metadata import schema
-from twinhull.metadata.schema import upsert
+from twinhull.metadata.tables import accounts
+from twinhull.metadata.tables.columns import upsert
+from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children
+from twinhull.metadata.tables.log import records
+from twinhull.metadata.tables.own import conflicts, invites
 from twinhull.records.kinds import KINDS, NODE
 from twinhull.records.merge import decode, values_of
 
@@ -29,7 +32,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 def nodes(connection: Connection) -> list[Node]:
     """Return the members in the order of their slots."""
-    rows = connection.execute(select(schema.nodes).order_by(schema.nodes.c.slot))
+    rows = connection.execute(select(accounts.nodes).order_by(accounts.nodes.c.slot))
     return [
         Node(
             id=row.id,
@@ -46,12 +49,12 @@ def nodes(connection: Connection) -> list[Node]:
 
 def is_member(connection: Connection, node: str) -> bool:
     """Tell whether the node is a member now."""
-    return connection.execute(select(schema.nodes.c.id).where(schema.nodes.c.id == node)).first() is not None
+    return connection.execute(select(accounts.nodes.c.id).where(accounts.nodes.c.id == node)).first() is not None
 
 
 def slots_ever_used(connection: Connection) -> set[int]:
     """Return the slots of all nodes there are and were: a slot given twice would give ids twice."""
-    rows = connection.execute(select(schema.records.c.record).where(schema.records.c.kind == NODE.name))
+    rows = connection.execute(select(records.c.record).where(records.c.kind == NODE.name))
     slots = set()
     for (encoded,) in rows:
         slot = values_of(KINDS[NODE.name], decode(encoded)).get("slot")
@@ -62,30 +65,30 @@ def slots_ever_used(connection: Connection) -> set[int]:
 
 def add_invite(connection: Connection, secret_hash: str, expires_ms: int) -> None:
     """Remember an invite."""
-    upsert(schema.invites).run(connection, {"secret_hash": secret_hash, "expires_ms": expires_ms})
+    upsert(invites).run(connection, {"secret_hash": secret_hash, "expires_ms": expires_ms})
 
 
 def use_invite(connection: Connection, secret_hash: str, now_ms: int) -> bool:
     """Forget an invite, and tell whether it was there and has not expired: it opens the door once."""
-    connection.execute(delete(schema.invites).where(schema.invites.c.expires_ms < now_ms))
-    used = connection.execute(delete(schema.invites).where(schema.invites.c.secret_hash == secret_hash))
+    connection.execute(delete(invites).where(invites.c.expires_ms < now_ms))
+    used = connection.execute(delete(invites).where(invites.c.secret_hash == secret_hash))
     return used.rowcount == 1
 
 
 def blobs_of_manifest(connection: Connection, repository: str, digest: str) -> list[tuple[Digest, int]]:
     """Return digest and size of the blobs that a manifest must have."""
-    query = select(schema.manifest_blobs.c.blob, schema.manifest_blobs.c.size).where(
-        schema.manifest_blobs.c.repository == repository,
-        schema.manifest_blobs.c.manifest == digest,
-        schema.manifest_blobs.c.required.is_(True),
+    query = select(manifest_blobs.c.blob, manifest_blobs.c.size).where(
+        manifest_blobs.c.repository == repository,
+        manifest_blobs.c.manifest == digest,
+        manifest_blobs.c.required.is_(True),
     )
     return [(Digest(row.blob), int(row.size)) for row in connection.execute(query)]
 
 
 def children_of_manifest(connection: Connection, repository: str, digest: str) -> list[str]:
     """Return the manifests that an index names."""
-    query = select(schema.manifest_children.c.child).where(
-        schema.manifest_children.c.repository == repository, schema.manifest_children.c.parent == digest
+    query = select(manifest_children.c.child).where(
+        manifest_children.c.repository == repository, manifest_children.c.parent == digest
     )
     return [row.child for row in connection.execute(query)]
 
@@ -106,18 +109,16 @@ def all_blobs_of(connection: Connection, repository: str, digest: str) -> list[t
 
 def a_manifest_naming(connection: Connection, repository: str, blob: str) -> str | None:
     """Return a manifest of the repository that names the blob."""
-    query = select(schema.manifest_blobs.c.manifest).where(
-        schema.manifest_blobs.c.repository == repository, schema.manifest_blobs.c.blob == blob
-    )
+    query = select(manifest_blobs.c.manifest).where(manifest_blobs.c.repository == repository, manifest_blobs.c.blob == blob)
     return connection.execute(query.limit(1)).scalar()
 
 
 def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tuple[Digest, int]]:
     """Return digest and size of blobs that some manifest or link names, in the order of digests, after one of them."""
     named = (
-        select(schema.manifest_blobs.c.blob.label("digest"), schema.manifest_blobs.c.size.label("size"))
-        .where(schema.manifest_blobs.c.required.is_(True), schema.manifest_blobs.c.blob > after)
-        .union_all(select(schema.blob_links.c.digest, schema.blob_links.c.size).where(schema.blob_links.c.digest > after))
+        select(manifest_blobs.c.blob.label("digest"), manifest_blobs.c.size.label("size"))
+        .where(manifest_blobs.c.required.is_(True), manifest_blobs.c.blob > after)
+        .union_all(select(blob_links.c.digest, blob_links.c.size).where(blob_links.c.digest > after))
         .subquery()
     )
     query = select(named.c.digest, func.max(named.c.size)).group_by(named.c.digest).order_by(named.c.digest).limit(limit)
@@ -126,4 +127,4 @@ def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tup
 
 def count_conflicts(connection: Connection) -> int:
     """Return how many concurrent writes were recorded of which one lost."""
-    return int(connection.execute(select(func.count()).select_from(schema.conflicts)).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(conflicts)).scalar_one())

@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Conflict, NotFound, ProtocolError, Unavailable
 from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
-from twinhull.metadata import schema
-from twinhull.metadata.projections import project_record
-from twinhull.metadata.schema import upsert
+from twinhull.metadata.projections.project import project_record
 from twinhull.metadata.statement import Statement
+from twinhull.metadata.tables.columns import upsert
+from twinhull.metadata.tables.log import records
+from twinhull.metadata.tables.own import hybrid_clock, id_counters, origins
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
 from twinhull.records.merge import (
@@ -139,7 +140,7 @@ class Transaction:
         block = (following - 1) // ID_BLOCK
         if block % SLOTS != self._slot:
             following = self._first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
-        upsert(schema.id_counters).run(self.connection, {"kind": kind.name, "last_id": following})
+        upsert(id_counters).run(self.connection, {"kind": kind.name, "last_id": following})
         return following
 
     @staticmethod
@@ -204,7 +205,7 @@ class Transaction:
             if seq > self.applied(origin):
                 self._vector[origin] = seq
                 self._advanced.discard(origin)
-                upsert(schema.origins).run(self.connection, {"origin": origin, "seq": seq, "floor": seq})
+                upsert(origins).run(self.connection, {"origin": origin, "seq": seq, "floor": seq})
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -226,7 +227,7 @@ class Transaction:
             "bucket": bucket_of(key),
             "summary": summary_of(key, record),
         }
-        upsert(schema.records).run(self.connection, row)
+        upsert(records).run(self.connection, row)
         if len(record.versions) > 1:
             for conflict in conflicts_of(kind, record):
                 self._record_conflict(kind, key, conflict)
@@ -301,7 +302,7 @@ class Transaction:
             _SET_SEQ.run(self.connection, {"origin": origin, "seq": self._vector[origin]})
         if self._clock_moved and self._last_stamp is not None:
             row = {"node": self._node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
-            upsert(schema.hybrid_clock).run(self.connection, row)
+            upsert(hybrid_clock).run(self.connection, row)
 
 
 def bucket_of(key: str) -> int:

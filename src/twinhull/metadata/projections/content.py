@@ -1,0 +1,88 @@
+"""Manifests and what they name, tags, and blobs by repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection
+
+from twinhull.metadata.projections.containers import touch_containers
+from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of
+from twinhull.metadata.tables.columns import upsert
+from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children, manifests, tags
+from twinhull.records.kinds import id_and_aliases, split_content_key, split_tag_key
+
+
+def _manifest(connection: Connection, key: str, values: Values | None) -> None:
+    repository, digest = split_content_key(key)
+    if values is None:
+        remove(connection, manifests, repository=repository, digest=digest)
+        remove(connection, manifest_blobs, repository=repository, manifest=digest)
+        remove(connection, manifest_children, repository=repository, parent=digest)
+        return touch_containers(connection, repository)
+    row = {
+        "repository": repository,
+        "digest": digest,
+        "id": id_and_aliases(values.get("ids"))[0],
+        "media_type": text_of(values.get("media_type")),
+        "artifact_type": text_of(values.get("artifact_type")),
+        "config_digest": text_of(values.get("config_digest")),
+        "subject": text_of(values.get("subject")),
+        "manifest_bytes": number_of(values.get("manifest_bytes")),
+        "total_bytes": number_of(values.get("total_bytes")),
+        "annotations": json_of(values.get("annotations", {})),
+        "pushed_ms": number_of(values.get("pushed_ms")),
+        "pushed_by": text_of(values.get("pushed_by")),
+    }
+    upsert(manifests).run(connection, row)
+    # What a manifest names never changes, since its digest names its bytes: the rows are made once.
+    blobs, children = values.get("blobs"), values.get("children")
+    named = [
+        {"repository": repository, "manifest": digest, "blob": blob, "size": number_of(size), "required": bool(required)}
+        for blob, size, required in (blobs if isinstance(blobs, list) else [])
+    ]
+    if named:
+        upsert(manifest_blobs).run_for_each(connection, named)
+    held = [
+        {"repository": repository, "parent": digest, "child": child}
+        for child in (children if isinstance(children, list) else [])
+    ]
+    if held:
+        upsert(manifest_children).run_for_each(connection, held)
+    return touch_containers(connection, repository)
+
+
+def _tag(connection: Connection, key: str, values: Values | None) -> None:
+    repository, name = split_tag_key(key)
+    target = values.get("target") if values is not None else None
+    if values is None or not isinstance(target, dict):
+        return remove(connection, tags, repository=repository, name=name)
+    row = {
+        "repository": repository,
+        "name": name,
+        "id": id_and_aliases(values.get("ids"))[0],
+        "digest": text_of(target.get("digest")),
+        "immutable": bool(target.get("immutable")),
+        "pushed_ms": number_of(target.get("pushed_ms")),
+        "pushed_by": text_of(target.get("pushed_by")),
+    }
+    upsert(tags).run(connection, row)
+    return None
+
+
+def _blob(connection: Connection, key: str, values: Values | None) -> None:
+    repository, digest = split_content_key(key)
+    if values is None:
+        return remove(connection, blob_links, repository=repository, digest=digest)
+    row = {
+        "repository": repository,
+        "digest": digest,
+        "size": number_of(values.get("size")),
+        "linked_ms": number_of(values.get("linked_ms")),
+    }
+    upsert(blob_links).run(connection, row)
+    return None
+
+
+CONTENT: Final[Mapping[str, Projection]] = {"manifest": _manifest, "tag": _tag, "blob": _blob}
