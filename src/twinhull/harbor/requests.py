@@ -33,23 +33,25 @@ Handler = Callable[[Request], Awaitable[Response]]
 _Body = TypeVar("_Body")
 
 
-class _Methods:
+class Methods:
     """One path: its methods and their handlers."""
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = dict(handlers)
+        """Take the handler of each method."""
+        self.handlers = dict(handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler = self._handlers.get(scope["method"])
+        """Let the method's handler answer, or raise MethodNotAllowed."""
+        handler = self.handlers.get(scope["method"])
         if handler is None:
-            raise MethodNotAllowed(scope["method"], list(self._handlers))
+            raise MethodNotAllowed(scope["method"], list(self.handlers))
         response = await handler(Request(scope, receive, send))
         await response(scope, receive, send)
 
 
 def on(path: str, **handlers: Handler) -> Route:
     """Return a route for a path, with a handler for each of its methods: `on("/ping", get=ping)`."""
-    return Route(path, _Methods({method.upper(): handler for method, handler in handlers.items()}))
+    return Route(path, Methods({method.upper(): handler for method, handler in handlers.items()}))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ class Application:
         on_shutdown: Sequence[OnStart] = (),
     ) -> None:
         """Try the faces in the given order; what is nobody's goes to the fallback, whose own prefixes don't matter."""
+        self.faces = tuple(faces)
         self._by_prefix = [(prefix, face) for face in faces for prefix in face.prefixes]
         self._fallback = fallback
         self._request_ids = request_ids
