@@ -102,7 +102,7 @@ def test_newcomer_becomes_a_member_with_all_that_a_master_needs(door: Door, tmp_
     identity = newcomer.adopt(admitted.answer, wish.node, "b")
     assert identity.slot == 1
     assert door.names() == ["a", "b"]
-    assert newcomer.cluster_key() == door.trust.cluster_key()
+    assert newcomer.cluster_keys() == door.trust.cluster_keys()
     assert fingerprint_of(newcomer.ca_pem()) == fingerprint_of(door.trust.ca_pem())
     assert len(newcomer.first_members()) == 2
     assert not newcomer.is_ready()

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
+from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import SigningKey, TokenIssuer, TokenVerifier
 from twinhull.blobs.filesystem import FilesystemBlobs
@@ -79,6 +80,8 @@ class _Worker:
         trust = self._trust = trust_of(settings)
         identity = trust.identity()
         self._node = identity.node
+        # For what is stored and must be used again as it was typed: passwords for other registries, LDAP, webhooks.
+        self._sealer = Sealer(trust.cluster_keys)
         self._slow = ThreadPoolExecutor(2, thread_name_prefix="passwords")
         self._store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=self._clock)
         self._blobs = FilesystemBlobs(settings.data_dir)

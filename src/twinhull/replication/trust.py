@@ -9,9 +9,9 @@ import hashlib
 import os
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography import x509
@@ -28,6 +28,10 @@ INVITE_LIFETIME_MS: Final = 60 * 60 * 1000
 _CERTIFICATE_DAYS: Final = 3650
 _BACKDATED: Final = dt.timedelta(minutes=10)  # so that a clock a little behind accepts a fresh certificate
 _SECRET_BYTES: Final = 24
+_KEY_BYTES: Final = 32
+_ClusterKeys = Annotated[
+    list[Annotated[bytes, msgspec.Meta(min_length=_KEY_BYTES, max_length=_KEY_BYTES)]], msgspec.Meta(min_length=1)
+]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +65,14 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes the newcomer a master: its certificate, and the cluster's authority and key."""
+    """What makes the newcomer a master: its certificate, and the cluster's authority and keys."""
 
     cluster: str
     slot: int
     certificate_pem: str
     ca_certificate_pem: str
     ca_key_pem: str
-    cluster_key: bytes
+    cluster_keys: list[bytes]
     # The members' records, so that the newcomer knows whom to dial.
     members: list[Change]
 
@@ -85,7 +89,7 @@ class Trust:
     # node/identity.json   which node of which cluster          node/ca.pem, ca.key     the cluster's authority
     # node/node.pem        this node's certificate, and its key in node.key
     # node/members         whom a newcomer dials first          node/taken-over         it has the cluster's state
-    # node/token.key       signs tokens (Ed25519)               node/cluster.key        encrypts what must be usable
+    # node/token.key       signs tokens (Ed25519)               node/cluster.keys       seal what must be usable
 
     def _path(self, name: str) -> Path:
         return self._folder / name
@@ -119,9 +123,17 @@ class Trust:
             message = f"{self._path('identity.json')} cannot be read"
             raise Invalid(message, hint="restore the node/ folder from a backup") from error
 
-    def cluster_key(self) -> bytes:
-        """Return the 32 bytes that all members share; for encrypting secrets that must be usable."""
-        return self._path("cluster.key").read_bytes()
+    def cluster_keys(self) -> list[bytes]:
+        """Return the keys of 32 bytes that all members share, the one to seal with first; Invalid when there are none."""
+        path = self._path("cluster.keys")
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_ClusterKeys)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Invalid(f"{path} cannot be read", hint="restore the node/ folder from a backup") from error
+
+    def keep_cluster_keys(self, keys: Sequence[bytes]) -> None:
+        """Keep these keys, the one to seal with first."""
+        self._keep("cluster.keys", msgspec.json.encode(keys))
 
     def token_key(self) -> Ed25519PrivateKey:
         """Return the key that signs this node's tokens."""
@@ -144,7 +156,7 @@ class Trust:
         authority = _authority(authority_key, cluster, clock)
         self._keep("ca.key", _private_pem(authority_key))
         self._keep("ca.pem", authority.public_bytes(serialization.Encoding.PEM))
-        self._keep("cluster.key", secrets.token_bytes(32))
+        self.keep_cluster_keys([secrets.token_bytes(_KEY_BYTES)])
         request = self.new_signing_request()
         node = new_node_id()
         self._keep("node.pem", self.sign(request, node, clock))
@@ -202,7 +214,7 @@ class Trust:
             certificate_pem=certificate_pem.decode(),
             ca_certificate_pem=self._path("ca.pem").read_text(),
             ca_key_pem=self._path("ca.key").read_text(),
-            cluster_key=self.cluster_key(),
+            cluster_keys=self.cluster_keys(),
             members=members,
         )
 
@@ -211,7 +223,7 @@ class Trust:
         self._keep("ca.pem", answer.ca_certificate_pem.encode())
         self._keep("ca.key", answer.ca_key_pem.encode())
         self._keep("node.pem", answer.certificate_pem.encode())
-        self._keep("cluster.key", answer.cluster_key)
+        self.keep_cluster_keys(answer.cluster_keys)
         self._keep("members", msgspec.msgpack.encode(answer.members))
         identity = Identity(cluster=answer.cluster, node=node, name=name, slot=answer.slot)
         self._keep("identity.json", msgspec.json.encode(identity))
