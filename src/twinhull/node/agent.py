@@ -24,12 +24,14 @@ from twinhull.peer.gate import Gate
 from twinhull.peer.port import PeerPort
 from twinhull.peer.relay import Relay
 from twinhull.peer.routes import PeerRoutes
+from twinhull.replication.answers import Answers
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine, EngineSettings
 from twinhull.replication.figures import Figures
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
 from twinhull.replication.page import SyncPage
+from twinhull.replication.peer_client import peer_clients
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import Trust
 
@@ -58,7 +60,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             store=store,
             blobs=FilesystemBlobs(settings.data_dir),
             page=SyncPage(settings.run_dir / "in-sync"),
-            session=session,
+            call=peer_clients(session, trust),
             executor=executor,
             clock=clock,
             settings=EngineSettings(
@@ -73,7 +75,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         relay = Relay(session, str(settings.listen))
         control = Control(engine, doorkeeper, own=own_node(settings, trust), durability=settings.durability.level.value)
         gate = Gate(store, engine.neighbours.is_paused)
-        routes = PeerRoutes(engine, gate, calls, doorkeeper, relay)
+        routes = PeerRoutes(engine, gate=gate, answers=Answers(engine), calls=calls, doorkeeper=doorkeeper, relay=relay)
         await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
         control_runner = await _serving(stack, control.application())
         control_socket = settings.run_dir / "agent.sock"

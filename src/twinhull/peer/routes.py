@@ -14,15 +14,11 @@ from twinhull.kit.errors import (
     ProtocolError,
     TwinhullError,
 )
-from twinhull.metadata import members
 from twinhull.peer.gate import Gate
 from twinhull.peer.relay import Relay
-from twinhull.records.change import Change
-from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
-from twinhull.records.merge import decode, values_of
+from twinhull.replication.answers import Answers
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine
-from twinhull.replication.feed import Feed
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.protocol import (
     FRAME_BYTES_MAX,
@@ -30,12 +26,9 @@ from twinhull.replication.protocol import (
     BucketQuery,
     FromSource,
     FromSubscriber,
-    Hello,
     HoldRequest,
     RecordAnswer,
     RecordQuery,
-    SummaryAnswer,
-    check_greeting,
     decode_from_subscriber,
     encode,
 )
@@ -77,10 +70,13 @@ class SocketSubscriber:
 class PeerRoutes:
     """The handlers."""
 
-    def __init__(self, engine: Engine, gate: Gate, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay) -> None:
+    def __init__(
+        self, engine: Engine, *, gate: Gate, answers: Answers, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay
+    ) -> None:
         """Take what answers, and who may ask."""
         self._engine = engine
         self._gate = gate
+        self._answers = answers
         self._calls = calls
         self._doorkeeper = doorkeeper
         self._relay = relay
@@ -143,21 +139,7 @@ class PeerRoutes:
         await socket.prepare(request)
         link = SocketSubscriber(socket)
         try:
-            hello = await link.receive()
-            if not isinstance(hello, Hello):
-                raise ProtocolError("the stream began without a greeting")
-            check_greeting(hello, cluster=self._engine.identity.cluster, node=request[_PEER])
-            feed = Feed(
-                link,
-                hello,
-                cluster=self._engine.identity.cluster,
-                store=self._engine.store,
-                acknowledgements=self._engine.acknowledgements,
-                executor=self._engine.executor,
-                clock=self._engine.clock,
-                linked=self._engine.linked,
-            )
-            await self._engine.serve_feed(feed)
+            await self._answers.stream(link, request[_PEER])
         except* TwinhullError as group:
             reason = str(group.exceptions[0])
             log.warning("subscriber's stream ended in error", peer=request[_PEER], error=reason)
@@ -172,55 +154,17 @@ class PeerRoutes:
     async def find(self, request: web.Request) -> web.Response:
         """Return a record, and those it is of no use without."""
         query = msgspec.msgpack.decode(await request.read(), type=RecordQuery)
-        records = await in_thread(self._engine.executor, self._find, query)
+        records = await self._answers.find(query)
         return web.Response(body=msgspec.msgpack.encode(RecordAnswer(records=records)))
-
-    def _find(self, query: RecordQuery) -> list[Change]:
-        store = self._engine.store
-        wanted = [(query.kind, query.key)]
-        if query.kind == BLOB.name:
-            repository, digest = split_content_key(query.key)
-            with store.read() as connection:
-                manifest = members.a_manifest_naming(connection, repository, digest)
-            if manifest is not None:
-                wanted.append((MANIFEST.name, content_key(repository, manifest)))
-        found = []
-        for kind, key in wanted:
-            record = store.record(kind, key)
-            if record is None:
-                continue
-            found.append(record)
-            if kind == TAG.name:
-                target = values_of(KINDS[kind], decode(record.record)).get("target")
-                repository, _ = split_tag_key(key)
-                digest = str(target.get("digest", "")) if isinstance(target, dict) else ""
-                manifest_record = store.record(MANIFEST.name, content_key(repository, digest))
-                found.extend([manifest_record] if manifest_record is not None else [])
-        # A project that this side does not know yet would hide everything in it.
-        if found and query.kind in (TAG.name, MANIFEST.name, BLOB.name):
-            project = store.record(PROJECT.name, query.key.partition("/")[0])
-            found.extend([project] if project is not None else [])
-        return found
 
     async def summary(self, _request: web.Request) -> web.Response:
         """Return this node's state in short."""
-
-        def read() -> SummaryAnswer:
-            vector, buckets = self._engine.store.state_root()
-            return SummaryAnswer(
-                vector=vector,
-                buckets=buckets,
-                missing_blobs=self._engine.missing_blobs(),
-                missing_bytes=self._engine.missing_bytes(),
-            )
-
-        answer = await in_thread(self._engine.executor, read)
-        return web.Response(body=msgspec.msgpack.encode(answer))
+        return web.Response(body=msgspec.msgpack.encode(await self._answers.summary()))
 
     async def bucket(self, request: web.Request) -> web.Response:
         """Return the keys of one bucket of this node's state."""
         query = msgspec.msgpack.decode(await request.read(), type=BucketQuery)
-        records = await in_thread(self._engine.executor, self._engine.store.bucket, query.kind, query.bucket)
+        records = await self._answers.bucket(query.kind, query.bucket)
         return web.Response(body=msgspec.msgpack.encode(BucketAnswer(records=records)))
 
     async def hold(self, request: web.Request) -> web.Response:

@@ -29,7 +29,7 @@ def covers(ours: VersionVector, theirs: VersionVector) -> bool:
 
 def joined(ours: VersionVector, theirs: VersionVector) -> VersionVector:
     """Return the vector that covers both."""
-    return {origin: max(ours.get(origin, 0), theirs.get(origin, 0)) for origin in {*ours, *theirs}}
+    return {origin: max(ours.get(origin, 0), theirs.get(origin, 0)) for origin in {**ours, **theirs}}
 
 
 def missing(ours: VersionVector, theirs: VersionVector) -> int:

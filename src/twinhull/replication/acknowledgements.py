@@ -75,7 +75,8 @@ class Acknowledgements:
         self._inherited_until_s = clock.monotonic_s() + inherited_s
         self._on_promise = on_promise
         self._peers: dict[str, PeerState] = {}
-        self._waiters: set[_Waiter] = set()
+        # In the order in which they came.
+        self._waiters: list[_Waiter] = []
         self._own: VersionVector = {}
         # (this node's seq, when it was written), a sample of them, oldest first.
         self._moments: deque[tuple[int, float]] = deque(maxlen=_MOMENTS_MAX)
@@ -214,14 +215,14 @@ class Acknowledgements:
         """Return those of the peers that were still waited for when time was up."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(seq, pending, self._clock.monotonic_s(), done, promised)
-        self._waiters.add(waiter)
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout(limit_s):
                 await waiter.done
         except TimeoutError:
             return set(waiter.pending)
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.remove(waiter)
         return set()
 
     def suspects(self, node: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from twinhull.metadata.store import Store
-from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.peer import Peer
 from twinhull.replication.threads import in_thread
 
 _TRIES: Final = 50
@@ -39,7 +39,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return self.settled and not self.differing and not self.missing_blobs
 
 
-async def compare(store: Store, peer: PeerClient, executor: Executor) -> Comparison:
+async def compare(store: Store, peer: Peer, executor: Executor) -> Comparison:
     """Compare at a moment when both have applied the same changes; raises PeerUnavailable."""
     for _ in range(_TRIES):
         ours, theirs = await asyncio.gather(

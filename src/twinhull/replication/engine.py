@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import aiohttp
 import structlog
 
 from twinhull.blobs.store import BlobStore
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import TwinhullError
+from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector, joined
 from twinhull.records.kinds import BLOB, MANIFEST, NODE
@@ -26,6 +26,7 @@ from twinhull.replication.feed import Feed
 from twinhull.replication.following import FOLLOWED_MAX, Following
 from twinhull.replication.neighbours import Neighbours
 from twinhull.replication.page import FOREVER_MS, SyncPage
+from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import FromSource, UploadGrew
 from twinhull.replication.tails import Tails
 from twinhull.replication.threads import in_thread
@@ -66,12 +67,12 @@ class Engine:
         store: Store,
         blobs: BlobStore,
         page: SyncPage,
-        session: aiohttp.ClientSession,
+        call: Callable[[Node], Peer],
         executor: Executor,
         clock: Clock,
         settings: EngineSettings,
     ) -> None:
-        """Take who this node is and what it has."""
+        """Take who this node is, what it has, and what gives the means to call a member."""
         self.identity = identity
         self.store = store
         self.blobs = blobs
@@ -89,9 +90,7 @@ class Engine:
             cluster=identity.cluster,
             store=store,
             acknowledgements=self.acknowledgements,
-            session=session,
-            tls=trust.client_context(),
-            bulk_tls=trust.client_context(),
+            call=call,
             executor=executor,
             clock=clock,
             ping_s=lease_s / _PINGS_IN_A_LEASE,
@@ -116,7 +115,7 @@ class Engine:
         # What is applied here, and whose blobs are on their way.
         self._settled: VersionVector = {}
         self._reachable: frozenset[str] = frozenset()
-        self._feeds: set[Feed] = set()
+        self._feeds: list[Feed] = []
         self._looking_at_log = asyncio.Event()
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ class Engine:
         """Run a subscriber's stream until it ends."""
         for older in [other for other in self._feeds if other.peer == feed.peer]:
             older.stop()
-        self._feeds.add(feed)
+        self._feeds.append(feed)
         neighbour = self.neighbours.get(feed.peer)
         if neighbour is not None:
             # It dialled us, so it is there: no need to wait for our own next try.
@@ -177,7 +176,7 @@ class Engine:
         try:
             await feed.run()
         finally:
-            self._feeds.discard(feed)
+            self._feeds.remove(feed)
 
     def offer(self, frame: FromSource) -> None:
         """Send a frame that is only a help to all who read from here."""

@@ -11,7 +11,7 @@ import structlog
 from twinhull.blobs.store import BlobStore
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, DigestInvalid, PeerUnavailable, SizeInvalid, TwinhullError, Unavailable
-from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.peer import Peer
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfer import Transfer
 from twinhull.replication.transfers import Transfers
@@ -34,7 +34,7 @@ class Following:
         self._executor = executor
         self._followed: dict[str, Transfer] = {}
 
-    def follow(self, peer: PeerClient, upload_id: str) -> None:
+    def follow(self, peer: Peer, upload_id: str) -> None:
         """Read a peer's upload while it is still arriving there."""
         if upload_id not in self._followed and len(self._followed) < FOLLOWED_MAX:
             transfer = self._followed[upload_id] = Transfer(None, 0, f"{_PREFIX}{upload_id}")
@@ -51,7 +51,7 @@ class Following:
         transfer.became(digest, size)
         self._transfers.adopt(digest, transfer)
 
-    async def _follow(self, peer: PeerClient, upload_id: str, transfer: Transfer) -> None:
+    async def _follow(self, peer: Peer, upload_id: str, transfer: Transfer) -> None:
         try:
             await self._read(peer, upload_id, transfer)
             transfer.end()
@@ -68,7 +68,7 @@ class Following:
             self._followed.pop(upload_id, None)
             self._transfers.disown(transfer)
 
-    async def _read(self, peer: PeerClient, upload_id: str, transfer: Transfer) -> None:
+    async def _read(self, peer: Peer, upload_id: str, transfer: Transfer) -> None:
         upload = await in_thread(self._executor, self._blobs.start_upload, transfer.upload_id, {})
         try:
             sink = self._transfers.sink(peer, transfer, upload)

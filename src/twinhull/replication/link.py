@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -181,6 +181,18 @@ class LinkServer:
             answer = _Answer(number, "this node's agent failed", PeerUnavailable.__name__)
         if not writer.is_closing():
             writer.write(_frame(answer))
+
+
+class AgentLink(Protocol):
+    """The way to the agent, as a worker sees it."""
+
+    async def call(self, call: Call) -> Result:
+        """Return the agent's answer; raises what it failed with, PeerUnavailable when it is gone."""
+        ...
+
+    def notify(self, notice: Notice) -> None:
+        """Send a notice; lost when the agent is gone."""
+        ...
 
 
 class LinkClient:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 import structlog
 
 from twinhull.kit.clock import Clock
@@ -17,8 +16,7 @@ from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.replication.acknowledgements import Acknowledgements
-from twinhull.replication.peer_client import PeerClient
-from twinhull.replication.protocol import BULK_PROTOCOL
+from twinhull.replication.peer import Peer
 from twinhull.replication.puller import Puller, Receiver
 from twinhull.replication.threads import in_thread
 
@@ -32,7 +30,7 @@ class Neighbour:
     """One other member, how to call it, and the task that reads its changes."""
 
     node: Node
-    client: PeerClient
+    client: Peer
     puller: Puller
     task: asyncio.Task[None]
 
@@ -46,23 +44,18 @@ class Neighbours:
         cluster: str,
         store: Store,
         acknowledgements: Acknowledgements,
-        session: aiohttp.ClientSession,
-        tls: ssl.SSLContext,
-        bulk_tls: ssl.SSLContext,
+        call: Callable[[Node], Peer],
         executor: Executor,
         clock: Clock,
         ping_s: float,
         jitter: random.Random,
     ) -> None:
-        """Take what a puller and a client are made of; `receiver` is set before the first use."""
+        """Take what a puller is made of, and what gives the means to call a member; `receiver` is set before the first use."""
         self.receiver: Receiver
         self._cluster = cluster
         self._store = store
         self._acknowledgements = acknowledgements
-        self._session = session
-        self._tls = tls
-        self._bulk_tls = bulk_tls
-        self._bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
+        self._call = call
         self._executor = executor
         self._clock = clock
         self._ping_s = ping_s
@@ -113,7 +106,7 @@ class Neighbours:
         self._all.pop(neighbour.node.id, None)
 
     def _dialled(self, node: Node) -> Neighbour:
-        client = PeerClient(node.id, node.address, session=self._session, tls=self._tls, bulk_tls=self._bulk_tls)
+        client = self._call(node)
         puller = Puller(
             node.id,
             client.dial,
@@ -132,7 +125,7 @@ class Neighbours:
         if not self.is_paused(puller.node):
             await puller.run()
 
-    def sources(self) -> list[PeerClient]:
+    def sources(self) -> list[Peer]:
         """Return the peers to ask for blobs, those that answer first."""
         usable = self.active()
         usable.sort(key=lambda neighbour: (not neighbour.puller.connected, not neighbour.puller.reachable))

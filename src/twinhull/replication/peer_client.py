@@ -15,8 +15,10 @@ import msgspec
 
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
+from twinhull.metadata.members import Node
 from twinhull.records.change import Change
 from twinhull.replication.protocol import (
+    BULK_PROTOCOL,
     FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
@@ -29,7 +31,7 @@ from twinhull.replication.protocol import (
     decode_from_source,
     encode,
 )
-from twinhull.replication.trust import server_name
+from twinhull.replication.trust import Trust, server_name
 
 # Read into a buffer of this size, and hashed while it is still in the processor's cache; TLS hands over less at a time.
 _READ_BYTES: Final = 256 * 1024
@@ -180,6 +182,13 @@ class PeerClient:
         finally:
             self._reading.discard(connection)
             connection.close()
+
+
+def peer_clients(session: aiohttp.ClientSession, trust: Trust) -> Callable[[Node], PeerClient]:
+    """Return what makes a client for a member, with this node's certificate."""
+    tls, bulk_tls = trust.client_context(), trust.client_context()
+    bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
+    return lambda node: PeerClient(node.id, node.address, session=session, tls=tls, bulk_tls=bulk_tls)
 
 
 def _pour(response: http.client.HTTPResponse, sink: Callable[[memoryview], None]) -> None:

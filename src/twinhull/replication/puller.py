@@ -15,12 +15,12 @@ from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector, covers, joined, missing
 from twinhull.replication.apply import apply_changes, apply_page
+from twinhull.replication.peer import SourceLink
 from twinhull.replication.protocol import (
     PROTOCOL,
     Acknowledged,
     Changes,
     FromSource,
-    FromSubscriber,
     Hello,
     InlineBlob,
     Ping,
@@ -46,22 +46,6 @@ _SILENCE_MAX_S: Final = 6.0
 # alone for a while.
 _PROMPT_S: Final = 0.3
 _PROBE_AFTER_S: Final = 2.0
-
-
-class SourceLink(Protocol):
-    """The connection to a source."""
-
-    async def send(self, frame: FromSubscriber) -> None:
-        """Send a frame; raises an OSError when the connection is gone."""
-        ...
-
-    async def receive(self) -> FromSource | None:
-        """Return the next frame, or None when the other side has closed."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection."""
-        ...
 
 
 class Receiver(Protocol):

@@ -19,7 +19,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.link import Beyond, Ended, Fetch, Find, Grown, LinkClient, Reach
+from twinhull.replication.link import AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
 
@@ -51,7 +51,7 @@ class RemotePeers:
 
     def __init__(
         self,
-        link: LinkClient,
+        link: AgentLink,
         page: SyncPage,
         *,
         blobs: BlobStore,
@@ -145,7 +145,7 @@ class RemotePeers:
 class ArrivingBlob:
     """A blob that the agent is fetching, read from the file it grows in."""
 
-    def __init__(self, link: LinkClient, blobs: BlobStore, executor: Executor, digest: Digest, size: int) -> None:
+    def __init__(self, link: AgentLink, blobs: BlobStore, executor: Executor, digest: Digest, size: int) -> None:
         """Take where to ask and where to read."""
         self._link = link
         self._blobs = blobs

@@ -20,7 +20,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.peer_client import PeerClient
+from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfer import Transfer
@@ -45,7 +45,7 @@ class Transfers:
     def __init__(
         self,
         blobs: BlobStore,
-        sources: Callable[[], Sequence[PeerClient]],
+        sources: Callable[[], Sequence[Peer]],
         *,
         executor: Executor,
         movers: Executor,
@@ -156,7 +156,7 @@ class Transfers:
                 await asyncio.sleep(_BACKOFF_MIN_S * 2**attempt * (0.5 + self._jitter.random() / 2))
         raise failure
 
-    async def _read_from(self, peer: PeerClient, transfer: Transfer, digest: Digest) -> None:
+    async def _read_from(self, peer: Peer, transfer: Transfer, digest: Digest) -> None:
         upload = await in_thread(self._executor, _open, self._blobs, transfer.upload_id, digest)
         try:
             transfer.grew(upload.offset)
@@ -183,7 +183,7 @@ class Transfers:
             running.exception()
             raise
 
-    def sink(self, peer: PeerClient, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
+    def sink(self, peer: Peer, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
         """Return what takes the bytes of a transfer, in a thread."""
         loop = asyncio.get_running_loop()
 

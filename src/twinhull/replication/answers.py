@@ -1,0 +1,89 @@
+"""What this node answers other masters: its stream of changes, single records, and its state in short."""
+
+from __future__ import annotations
+
+from twinhull.kit.errors import ProtocolError
+from twinhull.metadata import members
+from twinhull.records.change import Change
+from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
+from twinhull.records.merge import decode, values_of
+from twinhull.replication.engine import Engine
+from twinhull.replication.feed import Feed, SubscriberLink
+from twinhull.replication.protocol import Hello, RecordQuery, SummaryAnswer, check_greeting
+from twinhull.replication.threads import in_thread
+
+
+class Answers:
+    """Answers members; who may ask is another's business."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Take what knows the peers, and what they are told."""
+        self._engine = engine
+
+    async def stream(self, link: SubscriberLink, node: str) -> None:
+        """Feed a subscriber until it leaves; raises ProtocolError for one that does not greet as it should."""
+        engine = self._engine
+        hello = await link.receive()
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the stream began without a greeting")
+        check_greeting(hello, cluster=engine.identity.cluster, node=node)
+        feed = Feed(
+            link,
+            hello,
+            cluster=engine.identity.cluster,
+            store=engine.store,
+            acknowledgements=engine.acknowledgements,
+            executor=engine.executor,
+            clock=engine.clock,
+            linked=engine.linked,
+        )
+        await engine.serve_feed(feed)
+
+    async def find(self, query: RecordQuery) -> list[Change]:
+        """Return a record, and those it is of no use without."""
+        return await in_thread(self._engine.executor, self._find, query)
+
+    def _find(self, query: RecordQuery) -> list[Change]:
+        store = self._engine.store
+        wanted = [(query.kind, query.key)]
+        if query.kind == BLOB.name:
+            repository, digest = split_content_key(query.key)
+            with store.read() as connection:
+                manifest = members.a_manifest_naming(connection, repository, digest)
+            if manifest is not None:
+                wanted.append((MANIFEST.name, content_key(repository, manifest)))
+        found = []
+        for kind, key in wanted:
+            record = store.record(kind, key)
+            if record is None:
+                continue
+            found.append(record)
+            if kind == TAG.name:
+                target = values_of(KINDS[kind], decode(record.record)).get("target")
+                repository, _ = split_tag_key(key)
+                digest = str(target.get("digest", "")) if isinstance(target, dict) else ""
+                manifest_record = store.record(MANIFEST.name, content_key(repository, digest))
+                found.extend([manifest_record] if manifest_record is not None else [])
+        # A project that this side does not know yet would hide everything in it.
+        if found and query.kind in (TAG.name, MANIFEST.name, BLOB.name):
+            project = store.record(PROJECT.name, query.key.partition("/")[0])
+            found.extend([project] if project is not None else [])
+        return found
+
+    async def summary(self) -> SummaryAnswer:
+        """Return this node's state in short."""
+
+        def read() -> SummaryAnswer:
+            vector, buckets = self._engine.store.state_root()
+            return SummaryAnswer(
+                vector=vector,
+                buckets=buckets,
+                missing_blobs=self._engine.missing_blobs(),
+                missing_bytes=self._engine.missing_bytes(),
+            )
+
+        return await in_thread(self._engine.executor, read)
+
+    async def bucket(self, kind: str, bucket: int) -> dict[str, int]:
+        """Return the keys of one bucket of this node's state, each with the hash of its record."""
+        return await in_thread(self._engine.executor, self._engine.store.bucket, kind, bucket)

@@ -1,0 +1,70 @@
+"""Another master, as far as this node's own code knows it: what can be asked of it, whatever the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twinhull.kit.digest import Digest
+from twinhull.records.change import Change
+from twinhull.replication.protocol import FromSource, FromSubscriber, SummaryAnswer
+
+
+class SourceLink(Protocol):
+    """The connection to a source."""
+
+    async def send(self, frame: FromSubscriber) -> None:
+        """Send a frame; raises an OSError when the connection is gone."""
+        ...
+
+    async def receive(self) -> FromSource | None:
+        """Return the next frame, or None when the other side has closed."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Peer(Protocol):
+    """One other master. `download` and `follow` block and belong in a thread; the rest is for the event loop.
+
+    Everything raises PeerUnavailable when the peer does not answer, ProtocolError when it refuses.
+    """
+
+    @property
+    def node(self) -> str:
+        """The peer's node id."""
+        ...
+
+    async def dial(self) -> SourceLink:
+        """Open the stream of the peer's changes."""
+        ...
+
+    async def find(self, kind: str, key: str, *, timeout_s: float) -> list[Change]:
+        """Return the peer's record of that key and those it needs; nothing if it has none."""
+        ...
+
+    async def hold(self, blobs: list[tuple[str, int]], *, timeout_s: float) -> None:
+        """Return when the peer has all these blobs on its disk."""
+        ...
+
+    async def summary(self, *, timeout_s: float) -> SummaryAnswer:
+        """Return the peer's state in short."""
+        ...
+
+    async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
+        """Return the keys of one bucket of the peer's state, each with the hash of its record."""
+        ...
+
+    def download(self, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
+        """Hand the blob's bytes from `start` on to the sink; BlobUnknown when the peer does not have it."""
+        ...
+
+    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:
+        """Hand the bytes of a growing upload to the sink until it ends; fails like `download`."""
+        ...
+
+    def cut(self) -> None:
+        """Break off what threads are reading: each of them fails at once with PeerUnavailable."""
+        ...
