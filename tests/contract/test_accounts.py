@@ -21,8 +21,9 @@ from twinhull.catalog.robots import NewRobot, Robots
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, ProjectUnknown, UserUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import ProjectFilter, Slice
+from twinhull.metadata.accounts import ProjectFilter
 from twinhull.metadata.database import Database
+from twinhull.metadata.filtering import Exact, Fuzzy, Slice, Wanted
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.schema import metadata
@@ -209,8 +210,9 @@ async def test_robots_go_with_their_project_and_are_found_by_their_own_name(site
     await site.make_robot("sys", "")
     found, total = site.read(queries.list_robots, project="team")
     assert ([robot.name for robot in found], total) == (["team+deploy", "team+ci-team"], 2)
-    assert [robot.name for robot in site.read(queries.list_robots, project="team", name_part="team")[0]] == ["team+ci-team"]
-    assert [robot.name for robot in site.read(queries.list_robots, project="team", name="deploy")[0]] == ["team+deploy"]
+    for condition, name in ((Fuzzy("team"), "team+ci-team"), (Exact("deploy"), "team+deploy")):
+        found, _ = site.read(queries.list_robots, project="team", wanted=Wanted(conditions={"name": condition}))
+        assert [robot.name for robot in found] == [name]
     assert [robot.name for robot in site.read(queries.list_robots, project="")[0]] == ["sys"]
     assert site.read(queries.find_robot_by_id, first).name == "team+ci-team"
     await site.projects.delete("team")
@@ -265,7 +267,7 @@ async def test_text_that_no_database_keeps_is_nobodys_name_and_not_taken(site: S
     assert site.read(queries.find_robot, "a\x00") is None
     assert site.read(queries.list_users, name_part="\x00", email_part="\x00") == ([], 0)
     assert site.read(queries.list_projects, ProjectFilter(name_part="\x00", owner="\x00")) == ([], 0)
-    assert site.read(queries.list_robots, project="", name_part="\x00", name="\x00") == ([], 0)
+    assert site.read(queries.list_robots, project="", wanted=Wanted(conditions={"name": Exact("\x00")})) == ([], 0)
     with pytest.raises(Invalid):
         await site.users.change_profile(1, email="a@x.io", realname="a", comment="\x00")
     with pytest.raises(Invalid):

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, TypeVar
 from twinhull.auth.passwords import PasswordChecker, require_strong, verify
 from twinhull.kit.errors import Conflict, Denied, Invalid, UserUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import NUL, User
+from twinhull.metadata.accounts import User
+from twinhull.metadata.filtering import NUL
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MEMBER, USER

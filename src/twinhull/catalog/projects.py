@@ -13,7 +13,8 @@ from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import NUL, Member, Project
+from twinhull.metadata.accounts import Member, Project
+from twinhull.metadata.filtering import NUL
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, member_key

@@ -14,7 +14,8 @@ from twinhull.auth.passwords import PasswordChecker, RandomBytes, hash_secret, n
 from twinhull.catalog.accounts import Written, changed_only, written
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, ProjectUnknown
 from twinhull.metadata import accounts as queries
-from twinhull.metadata.accounts import NUL, Robot
+from twinhull.metadata.accounts import Robot
+from twinhull.metadata.filtering import NUL
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import ROBOT

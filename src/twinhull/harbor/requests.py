@@ -1,4 +1,4 @@
-"""What the management API reads from requests: JSON bodies, pages, `q`, and what it writes: JSON, lists, locations.
+"""What the management API reads from requests: JSON bodies and pages, and what it writes: JSON, lists, locations.
 
 Harbor 2.2 is of two generations, which check differently; `legacy` says that an operation is of the older one.
 """
@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from twinhull.harbor.errors import MethodNotAllowed, Unprocessable
 from twinhull.kit.errors import Invalid, TooLarge
-from twinhull.metadata.accounts import Slice
+from twinhull.metadata.filtering import Slice
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 PAGE_SIZE_DEFAULT: Final = 10
@@ -89,19 +89,6 @@ def query_bool(request: Request, name: str) -> bool | None:
     """Return a yes or no from the query, None when it is not there or neither; Harbor takes Go's spellings."""
     text = request.query_params.get(name, "").lower()
     return True if text in ("true", "t", "1") else False if text in ("false", "f", "0") else None
-
-
-def parse_q(request: Request) -> dict[str, str]:
-    """Return the `q` parameter's conditions by key in lower case; raises Invalid for one without an equals sign."""
-    found: dict[str, str] = {}
-    for condition in request.query_params.get("q", "").split(","):
-        key, sign, value = condition.partition("=")
-        if not condition.strip():
-            continue
-        if not sign:
-            raise Invalid(f"the query string {condition[:64]!r} must contain =")
-        found[key.strip().lower()] = value
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,14 @@ from twinhull.catalog import robots as catalog
 from twinhull.catalog.robots import NewRobot, Robots
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, is_id, path_id
-from twinhull.harbor.requests import answer, listed, located, nothing, on, parse_q, read_body, read_paging
+from twinhull.harbor.queries import read_query
+from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Denied, Invalid, NotFound, Unauthenticated
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Robot
 from twinhull.web.identity import Caller
 
-_FUZZY: Final = "~"
 _DURATION_DAYS: Final = 30
 
 
@@ -71,20 +71,17 @@ class RobotsApi:
     async def list(self, request: Request) -> Response:
         """Return the system's robots, or with `q=Level=project,ProjectID=N` a project's."""
         caller = await self._access.logged_in(request)
-        paging = read_paging(request)
-        conditions = parse_q(request)
-        level = conditions.get("level", catalog.SYSTEM)
+        query = read_query(request)
+        level = query.wanted.exact("level") or catalog.SYSTEM
         if level not in (catalog.SYSTEM, catalog.PROJECT):
             raise Invalid(f"bad request error level input: {level[:64]}")
-        project = await self._project_named(conditions.get("projectid", "")) if level == catalog.PROJECT else ""
+        project = await self._project_named(query.wanted.exact("project_id")) if level == catalog.PROJECT else ""
         await self._require(caller, project, "list")
-        name = conditions.get("name", "")
-        part, exact = (name[1:], "") if name.startswith(_FUZZY) else ("", name)
         robots, total = await self._access.read(
-            lambda connection: accounts.list_robots(connection, project=project, name_part=part, name=exact, part=paging.part)
+            lambda connection: accounts.list_robots(connection, project=project, wanted=query.wanted, part=query.part)
         )
         prefix = await self._prefix()
-        return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=paging)
+        return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=query.paging)
 
     async def create(self, request: Request) -> Response:
         """Make a robot, and show its secret this once."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, false, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
 
+from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
 from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
 from twinhull.metadata.tables.log import records
@@ -84,38 +85,6 @@ class Robot:
     updated_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """Which part of a list is wanted; a limit of None is all of it."""
-
-    offset: int = 0
-    limit: int | None = None
-
-    def of(self, query: Select[Any]) -> Select[Any]:
-        """Return the query for that part."""
-        return query.offset(self.offset).limit(self.limit) if self.limit is not None else query.offset(self.offset or None)
-
-
-EVERYTHING: Final = Slice()
-
-# PostgreSQL takes no text with this sign in it, so nothing is ever called so, and asking must not fail.
-NUL: Final = "\x00"
-
-
-def _like(column: ColumnElement[str], part: str) -> ColumnElement[bool]:
-    """Return the condition that a column contains the text, whatever signs are in it."""
-    return column.contains(part, autoescape=True) if NUL not in part else false()
-
-
-def _is(column: ColumnElement[str], value: str) -> ColumnElement[bool]:
-    """Return the condition that a column is the text, which may come from anywhere."""
-    return column == value if NUL not in value else false()
-
-
-def _count(connection: Connection, query: Select[Any]) -> int:
-    return int(connection.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one())
-
-
 def resolve_id(connection: Connection, kind: str, number: int) -> str | None:
     """Return the key that another id of the same thing resolves to: both sides made it while they were apart."""
     query = select(id_aliases.c.key).where(id_aliases.c.kind == kind, id_aliases.c.id == number)
@@ -132,7 +101,7 @@ def _user(row: RowMapping) -> User:
 
 def find_user(connection: Connection, name: str) -> User | None:
     """Return the user of that name."""
-    row = connection.execute(select(users).where(_is(users.c.name, name))).mappings().first()
+    row = connection.execute(select(users).where(equals(users.c.name, name))).mappings().first()
     return _user(row) if row is not None else None
 
 
@@ -147,7 +116,7 @@ def find_user_by_id(connection: Connection, number: int) -> User | None:
 
 def find_user_by_email(connection: Connection, email: str) -> User | None:
     """Return a user with that address."""
-    row = connection.execute(select(users).where(_is(users.c.email, email)).order_by(users.c.id)).mappings().first()
+    row = connection.execute(select(users).where(equals(users.c.email, email)).order_by(users.c.id)).mappings().first()
     return _user(row) if row is not None else None
 
 
@@ -157,12 +126,12 @@ def list_users(
     """Return that part of the users, by name, and how many there are in all."""
     query = select(users).order_by(users.c.name)
     if name_part:
-        query = query.where(_like(users.c.name, name_part))
+        query = query.where(contains(users.c.name, name_part))
     if email_part:
-        query = query.where(_like(users.c.email, email_part))
+        query = query.where(contains(users.c.email, email_part))
     if without:
         query = query.where(users.c.name != without)
-    return [_user(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+    return [_user(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
 
 
 def ids_of_users(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -182,7 +151,7 @@ def _project(row: RowMapping) -> Project:
 
 def find_project(connection: Connection, name: str) -> Project | None:
     """Return the project of that name."""
-    row = connection.execute(select(projects).where(_is(projects.c.name, name))).mappings().first()
+    row = connection.execute(select(projects).where(equals(projects.c.name, name))).mappings().first()
     return _project(row) if row is not None else None
 
 
@@ -228,14 +197,14 @@ def list_projects(connection: Connection, wanted: ProjectFilter, *, part: Slice 
     """Return that part of the wanted projects, by name, and how many there are in all."""
     query = select(projects).order_by(projects.c.name)
     if wanted.name_part:
-        query = query.where(_like(projects.c.name, wanted.name_part))
+        query = query.where(contains(projects.c.name, wanted.name_part))
     if wanted.owner:
-        query = query.where(_is(projects.c.owner, wanted.owner))
+        query = query.where(equals(projects.c.owner, wanted.owner))
     if wanted.public is not None:
         query = query.where(projects.c.public.is_(wanted.public))
     if wanted.visible_only:
         query = query.where(_visible(wanted))
-    return [_project(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+    return [_project(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
 
 
 def count_repositories(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -287,8 +256,8 @@ def list_members(
     """Return that part of a project's members, by name, and how many there are in all."""
     query = _living_members().where(members.c.project == project).order_by(members.c.entity, members.c.entity_type)
     if name_part:
-        query = query.where(_like(members.c.entity, name_part))
-    return [_member(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+        query = query.where(contains(members.c.entity, name_part))
+    return [_member(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
 
 
 def roles_of(connection: Connection, user: str, names: Iterable[str]) -> dict[str, int]:
@@ -333,7 +302,7 @@ def _robot(row: RowMapping) -> Robot:
 
 def find_robot(connection: Connection, name: str) -> Robot | None:
     """Return the robot of that name (without prefix)."""
-    row = connection.execute(_living_robots().where(_is(robots.c.name, name))).mappings().first()
+    row = connection.execute(_living_robots().where(equals(robots.c.name, name))).mappings().first()
     return _robot(row) if row is not None else None
 
 
@@ -347,17 +316,23 @@ def find_robot_by_id(connection: Connection, number: int) -> Robot | None:
 
 
 def list_robots(
-    connection: Connection, *, project: str, name_part: str = "", name: str = "", part: Slice = EVERYTHING
+    connection: Connection, *, project: str, wanted: Wanted = ANYTHING, part: Slice = EVERYTHING
 ) -> tuple[list[Robot], int]:
     """Return that part of a project's robots (system robots: an empty name), newest first, and how many there are in all."""
-    query = _living_robots().where(robots.c.project == project).order_by(robots.c.created_ms.desc(), robots.c.id.desc())
-    # People filter by the robot's own name: what stands behind the project.
-    own_name = func.substr(robots.c.name, len(project) + 2 if project else 1, type_=String)
-    if name_part:
-        query = query.where(_like(own_name, name_part))
-    if name:
-        query = query.where(_is(own_name, name))
-    return [_robot(row) for row in connection.execute(part.of(query)).mappings()], _count(connection, query)
+    fields = Fields(
+        {
+            # People filter by the robot's own name: what stands behind the project.
+            "name": func.substr(robots.c.name, len(project) + 2 if project else 1, type_=String),
+            "id": robots.c.id,
+            "description": robots.c.description,
+            "disabled": robots.c.disable,
+            "creation_time": robots.c.created_ms,
+            "update_time": robots.c.updated_ms,
+        },
+        order=(robots.c.created_ms.desc(), robots.c.id.desc()),
+    )
+    query = fields.select(_living_robots().where(robots.c.project == project), wanted)
+    return [_robot(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
 
 
 def robot_keys(connection: Connection, project: str) -> list[str]:
