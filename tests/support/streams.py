@@ -17,6 +17,7 @@ from twinhull.records.change import Change, VersionVector, joined
 from twinhull.records.kinds import PROJECT
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.feed import Feed
+from twinhull.replication.own_past import check_own_past
 from twinhull.replication.protocol import (
     FromSource,
     FromSubscriber,
@@ -175,7 +176,7 @@ class Agent:
         self.executor = executor
         self.clock = clock
         self.ping_s = ping_s
-        self.acks = Acknowledgements(store.node, clock, timeout_s=timeout_s, lease_s=lease_s)
+        self.acks = Acknowledgements(store.origin, clock, timeout_s=timeout_s, lease_s=lease_s)
         self.pullers: dict[str, Puller] = {}
         self.feeds: list[Feed] = []
         self.streams: list[Stream] = []
@@ -209,7 +210,11 @@ class Agent:
 
     def vector(self) -> VersionVector:
         """Return what is here."""
-        return joined(self._settled, {self.store.node: self.store.vector().get(self.store.node, 0)})
+        return joined(self._settled, {self.store.origin: self.store.vector().get(self.store.origin, 0)})
+
+    async def check_own_past(self, node: str, vector: VersionVector) -> None:
+        """Do what the engine does."""
+        await check_own_past(self.store, self.executor, self.acks, node, vector)
 
     def linked(self) -> list[str]:
         """Return whom this one hears."""

@@ -33,6 +33,10 @@ class Database(Protocol):
         """Return the published position if that costs no I/O, else None: then the log itself must be asked."""
         ...
 
+    def place(self) -> str:
+        """Return where the database lies: a copy of it is at another place, as far as that can be told."""
+        ...
+
     def close(self) -> None:
         """Close all connections."""
         ...

@@ -15,6 +15,10 @@ from twinhull.kit.errors import StorageFull, Unavailable
 # Any number that no other program on the same database uses for its advisory locks.
 _WRITER_LOCK: Final = 0x7477696E68756C6C
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:lock)")
+_PLACE: Final = text(
+    "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || (SELECT timeline_id FROM pg_control_checkpoint())"
+    " || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 _CONNECTIONS_MAX: Final = 16
 
 
@@ -49,6 +53,11 @@ class PostgresDatabase:
     def position(self) -> int | None:
         """Return None: the log itself must be asked."""
         return None
+
+    def place(self) -> str:
+        """Return which database of which server it is, and on which line of its history: a restored server begins another."""
+        with self.read() as connection:
+            return str(connection.execute(_PLACE).scalar_one())
 
     def close(self) -> None:
         """Close all connections."""

@@ -34,6 +34,7 @@ class SqliteDatabase:
         """Open or make the file; `run_dir` holds the lock and the page that the node's processes share."""
         path.parent.mkdir(parents=True, exist_ok=True)
         run_dir.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._engine = _engine(path)
         self._writer: Connection | None = None
         # The position that the running transaction will have reached.
@@ -81,6 +82,10 @@ class SqliteDatabase:
         """Read the position from the shared page."""
         position: int = _POSITION.unpack_from(self._page, 0)[0]
         return position
+
+    def place(self) -> str:
+        """Return the file's inode: copies, and files that were unpacked again, have another."""
+        return f"inode {self._path.stat().st_ino}"
 
     def close(self) -> None:
         """Close all connections and the page."""

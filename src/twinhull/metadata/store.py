@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from twinhull.kit.clock import Clock
 from twinhull.metadata.database import Database
+from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, settle
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MANIFEST, split_content_key
@@ -41,11 +42,37 @@ class Store:
         self._node = node
         self._slot = slot
         self._clock = clock
+        self._origin = ""
 
     @property
     def node(self) -> str:
         """This node's id."""
         return self._node
+
+    @property
+    def origin(self) -> str:
+        """The origin under which this node writes; read once, and kept right by whoever begins another in this process."""
+        if not self._origin:
+            with self._database.read() as connection:
+                self._origin = current_origin(connection, self._node)
+        return self._origin
+
+    def is_copy(self) -> bool:
+        """Tell whether the database may be an old copy: it was opened last at another place."""
+        with self._database.read() as connection:
+            return is_copy(connection, self._node, self._database.place())
+
+    def settle(self) -> None:
+        """Note where the database is now, so that a copy of it can be told from it."""
+        with self._database.write() as connection:
+            settle(connection, self._node, self._database.place())
+
+    def begin_incarnation(self, *, place: str | None = None) -> str:
+        """Write under a new origin from now on, in all processes of the node, and return it: the log went back in time."""
+        with self._database.write() as connection:
+            place = self._database.place() if place is None else place
+            self._origin = begin_incarnation(connection, self._node, place)
+        return self._origin
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

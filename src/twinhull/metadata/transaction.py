@@ -17,7 +17,7 @@ from twinhull.metadata.statement import Statement
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.log import records
 from twinhull.metadata.tables.own import hybrid_clock, id_counters, origins
-from twinhull.records.change import Change, VersionVector
+from twinhull.records.change import Change, VersionVector, node_of
 from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
 from twinhull.records.merge import (
     FieldConflict,
@@ -44,7 +44,9 @@ SLOTS: Final = 32
 
 _GET_RECORD: Final = Statement("SELECT record FROM records WHERE kind = :kind AND key = :key")
 _GET_OWN: Final = Statement(
-    "SELECT (SELECT seq FROM origins WHERE origin = :node), ms, counter FROM hybrid_clock WHERE node = :node"
+    "SELECT own.origin, own.first_block, (SELECT seq FROM origins WHERE origins.origin = own.origin), clock.ms, clock.counter"
+    " FROM (SELECT 1) AS one LEFT JOIN incarnations AS own ON own.node = :node"
+    " LEFT JOIN hybrid_clock AS clock ON clock.node = :node"
 )
 _GET_ORIGIN: Final = Statement("SELECT seq FROM origins WHERE origin = :origin")
 _SET_SEQ: Final = Statement(
@@ -74,6 +76,9 @@ class Transaction:
         # The log's position after the last write; 0 while nothing was written.
         self.position = 0
         self._node = node
+        # Under which name this node writes: its id, or after a restore another; see begin_incarnation.
+        self._origin = node
+        self._first_block = 0
         self._slot = slot
         self._clock = clock
         self._last_stamp: Stamp | None = None
@@ -136,7 +141,8 @@ class Transaction:
     def next_id(self, kind: Kind) -> int:
         """Return an integer id that no node has given to this kind: blocks of 1,000, one block in 32 is ours."""
         last = _GET_ID.first(self.connection, {"kind": kind.name})
-        following = self._first_of_block(self._slot) if last is None else last[0] + 1
+        self._clock_now()
+        following = self._first_of_block(self._first_block + self._slot) if last is None else last[0] + 1
         block = (following - 1) // ID_BLOCK
         if block % SLOTS != self._slot:
             following = self._first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
@@ -213,7 +219,7 @@ class Transaction:
         encoded = self._store(kind, key, after, before)
         # Counted only now: a write that failed half-way must not leave a gap, whoever catches its exception.
         seq = self._next_seq()
-        self._append(self._node, seq, kind.name, key, encoded)
+        self._append(self._origin, seq, kind.name, key, encoded)
         self.seq = seq
 
     def _store(self, kind: Kind, key: str, record: Record, before: Record | None) -> bytes:
@@ -239,7 +245,7 @@ class Transaction:
     def _record_conflict(self, kind: Kind, key: str, conflict: FieldConflict) -> None:
         hide = conflict.field in kind.secret
         candidates = [
-            {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": field.write.stamp.origin}
+            {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": node_of(field.write.stamp.origin)}
             for field in conflict.candidates
         ]
         row = {
@@ -262,19 +268,23 @@ class Transaction:
         self._advanced.add(origin)
 
     def _next_seq(self) -> int:
-        return self.applied(self._node) + 1
+        self._clock_now()
+        return self.applied(self._origin) + 1
 
     def _clock_now(self) -> Stamp:
         if self._last_stamp is None:
             row = _GET_OWN.first(self.connection, {"node": self._node})
-            seq, ms, counter = row if row is not None else (None, 0, 0)
-            self._last_stamp = Stamp(ms, counter, self._node)
+            assert row is not None
+            origin, first_block, seq, ms, counter = row
+            if origin is not None:
+                self._origin, self._first_block = origin, first_block
+            self._last_stamp = Stamp(ms or 0, counter or 0, self._origin)
             if seq is not None:
-                self._vector.setdefault(self._node, seq)
+                self._vector.setdefault(self._origin, seq)
         return self._last_stamp
 
     def _next_stamp(self) -> Stamp:
-        self._last_stamp = next_stamp(self._clock_now(), self._clock.unix_ms(), self._node)
+        self._last_stamp = next_stamp(self._clock_now(), self._clock.unix_ms(), self._origin)
         self._clock_moved = True
         return self._last_stamp
 
@@ -285,7 +295,7 @@ class Transaction:
             message = f"node {latest.origin}'s clock is more than 5 minutes ahead; its changes are held back"
             raise Unavailable(message, hint="set the clocks right (NTP)")
         if latest[:2] > self._clock_now()[:2]:
-            self._last_stamp = Stamp(latest.ms, latest.counter, self._node)
+            self._last_stamp = Stamp(latest.ms, latest.counter, self._origin)
             self._clock_moved = True
 
     def _check_content(self, key: str, content: bytes) -> None:

@@ -21,6 +21,7 @@ from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_url, trust_of
 from twinhull.records.kinds import NODE
 from twinhull.replication.joining import join as join_cluster
+from twinhull.replication.own_past import settle_own_past
 from twinhull.replication.page import SyncPage
 from twinhull.replication.trust import Identity, Trust, decode_invite
 
@@ -60,6 +61,7 @@ def initialise(settings: Settings) -> Initialised:
         migrate(database)
         store = Store(database, node=identity.node, slot=identity.slot, clock=clock)
         store.refresh_position()
+        settle_own_past(store, trust)
         # What an earlier life was sure of may have been overtaken.
         SyncPage(settings.run_dir / "in-sync").set_until(0)
         FilesystemBlobs(settings.data_dir).recover(clock.unix_ms() - int(settings.limits.upload_idle_s * 1000))

@@ -29,6 +29,7 @@ from twinhull.replication.protocol import (
     HoldRequest,
     RecordAnswer,
     RecordQuery,
+    VectorAnswer,
     decode_from_subscriber,
     encode,
 )
@@ -89,6 +90,7 @@ class PeerRoutes:
         application.router.add_get("/peer/v1/stream", self.stream)
         application.router.add_post("/peer/v1/records/find", self.find)
         application.router.add_post("/peer/v1/summary", self.summary)
+        application.router.add_post("/peer/v1/vector", self.vector)
         application.router.add_post("/peer/v1/bucket", self.bucket)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
         application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
@@ -160,6 +162,10 @@ class PeerRoutes:
     async def summary(self, _request: web.Request) -> web.Response:
         """Return this node's state in short."""
         return web.Response(body=msgspec.msgpack.encode(await self._answers.summary()))
+
+    async def vector(self, _request: web.Request) -> web.Response:
+        """Return what this node has applied: a restored node learns from it what it has forgotten."""
+        return web.Response(body=msgspec.msgpack.encode(VectorAnswer(vector=await self._answers.vector())))
 
     async def bucket(self, request: web.Request) -> web.Response:
         """Return the keys of one bucket of this node's state."""

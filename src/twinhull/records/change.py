@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 # Per origin, the highest change applied.
 VersionVector = dict[str, int]
+
+_INCARNATION: Final = "."
+
+
+def origin_of(node: str, incarnation: str) -> str:
+    """Return the origin under which a node writes after it was restored: its id and a word that it never used before."""
+    return f"{node}{_INCARNATION}{incarnation}"
+
+
+def node_of(origin: str) -> str:
+    """Return the node that writes, or wrote, under an origin."""
+    return origin.partition(_INCARNATION)[0]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

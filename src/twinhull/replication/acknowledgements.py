@@ -24,6 +24,8 @@ class PeerState:
     """What this node knows of a peer as a reader of its changes."""
 
     node: str
+    # Under which it writes: the one origin of whose changes it surely has all.
+    origin: str
     vector: VersionVector = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
     subscribed: bool = False
@@ -56,7 +58,7 @@ class Acknowledgements:
 
     def __init__(
         self,
-        node: str,
+        origin: str,
         clock: Clock,
         *,
         timeout_s: float,
@@ -64,11 +66,11 @@ class Acknowledgements:
         inherited_s: float = 0.0,
         on_promise: Callable[[float], None] | None = None,
     ) -> None:
-        """Take this node's id, how long a silent peer is waited for, and how long a peer may be promised to be.
+        """Take under which origin this node writes, how long a silent peer is waited for, and how long it may be promised.
 
         For `inherited_s` seconds promises of an earlier life hold; `on_promise` is told until when the latest one holds.
         """
-        self._node = node
+        self._origin = origin
         self._clock = clock
         self._timeout_s = timeout_s
         self._lease_s = lease_s
@@ -86,11 +88,16 @@ class Acknowledgements:
     @property
     def own_seq(self) -> int:
         """The last change of this node that is known here."""
-        return self._own.get(self._node, 0)
+        return self._own.get(self._origin, 0)
 
     def peer(self, node: str) -> PeerState:
         """Return the state of a peer, made when it is first heard of."""
-        return self._peers.setdefault(node, PeerState(node=node))
+        return self._peers.setdefault(node, PeerState(node=node, origin=node))
+
+    def writes_as(self, origin: str) -> None:
+        """Note that this node writes under another origin from now on."""
+        self._origin = origin
+        self._moments.clear()
 
     def peers(self) -> Iterable[PeerState]:
         """Return all peers that were heard of."""
@@ -98,17 +105,19 @@ class Acknowledgements:
 
     def wrote(self, vector: VersionVector) -> None:
         """Note what this node has now."""
-        before, now_s = self._own.get(self._node, 0), self._clock.monotonic_s()
+        before, now_s = self._own.get(self._origin, 0), self._clock.monotonic_s()
         self._own = joined(self._own, vector)
-        wrote = self._own.get(self._node, 0) > before
+        wrote = self._own.get(self._origin, 0) > before
         if wrote and (not self._moments or now_s - self._moments[-1][1] >= _MOMENT_S):
             self._moments.append((before + 1, now_s))
 
-    def subscribed(self, node: str, vector: VersionVector, linked: list[str]) -> int:
+    def subscribed(self, node: str, vector: VersionVector, linked: list[str], *, origin: str = "") -> int:
         """Note that a peer has begun to read this node's changes, and return what tells this stream from others of it."""
         peer = self.peer(node)
         peer.subscription += 1
-        peer.subscribed, peer.caught_up, peer.suspect, peer.target = True, False, False, self._due_to(node)
+        # What it said before does not count: it may have been restored from an old copy since.
+        peer.origin, peer.vector = origin or node, {}
+        peer.subscribed, peer.caught_up, peer.suspect, peer.target = True, False, False, self._due_to(peer)
         self.acknowledged(node, vector, linked, 0)
         return peer.subscription
 
@@ -118,7 +127,7 @@ class Acknowledgements:
         peer.vector, peer.linked, peer.missing_bytes = joined(peer.vector, vector), linked, missing_bytes
         peer.heard_s = self._clock.monotonic_s()
         self._assess(peer)
-        confirmed = peer.vector.get(self._node, 0)
+        confirmed = peer.vector.get(self._origin, 0)
         for waiter in list(self._waiters):
             if waiter.seq <= confirmed:
                 self._discharge(waiter, node)
@@ -139,17 +148,17 @@ class Acknowledgements:
         self.lost(node)
         self._peers.pop(node, None)
 
-    def _due_to(self, node: str) -> VersionVector:
+    def _due_to(self, peer: PeerState) -> VersionVector:
         """Return what a peer must have in the end: all that is here but its own changes, which it surely has."""
-        return {origin: seq for origin, seq in self._own.items() if origin != node}
+        return {origin: seq for origin, seq in self._own.items() if origin != peer.origin}
 
     def _assess(self, peer: PeerState) -> None:
         if (peer.caught_up and not peer.suspect) or not covers(peer.vector, peer.target):
             return
-        if missing(peer.vector, self._due_to(peer.node)) <= _NEAR_CHANGES:
+        if missing(peer.vector, self._due_to(peer)) <= _NEAR_CHANGES:
             peer.caught_up, peer.suspect = peer.subscribed, False
         else:
-            peer.target = self._due_to(peer.node)
+            peer.target = self._due_to(peer)
 
     def _give_up(self, node: str) -> None:
         for waiter in list(self._waiters):
@@ -196,10 +205,10 @@ class Acknowledgements:
             for node in late & self._peers.keys():
                 self.suspects(node)
         await self._keep_promises(seq)
-        return {peer.node for peer in self._peers.values() if peer.vector.get(self._node, 0) >= seq}
+        return {peer.node for peer in self._peers.values() if peer.vector.get(self._origin, 0) >= seq}
 
     def _lacking(self, seq: int) -> list[str]:
-        return [peer.node for peer in self._peers.values() if peer.vector.get(self._node, 0) < seq]
+        return [peer.node for peer in self._peers.values() if peer.vector.get(self._origin, 0) < seq]
 
     async def _keep_promises(self, seq: int) -> None:
         """Wait for those that nobody waits for any more, but that may still answer alone."""
@@ -228,7 +237,7 @@ class Acknowledgements:
     def suspects(self, node: str) -> None:
         """Stop waiting for a peer until it has caught up."""
         peer = self.peer(node)
-        peer.suspect, peer.target = True, self._due_to(node)
+        peer.suspect, peer.target = True, self._due_to(peer)
         self._give_up(node)
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -236,12 +245,12 @@ class Acknowledgements:
     def lag(self, node: str) -> tuple[int, int, float]:
         """Return how far a peer is behind: in changes, in bytes of blobs, and in seconds."""
         peer = self.peer(node)
-        behind = missing(peer.vector, self._due_to(node))
-        return behind, peer.missing_bytes, self._age_s(peer.vector.get(self._node, 0))
+        behind = missing(peer.vector, self._due_to(peer))
+        return behind, peer.missing_bytes, self._age_s(peer.vector.get(self._origin, 0))
 
     def _age_s(self, confirmed: int) -> float:
         """Return how old this node's first change after `confirmed` is, to about a tenth of a second."""
-        if confirmed >= self._own.get(self._node, 0) or not self._moments:
+        if confirmed >= self._own.get(self._origin, 0) or not self._moments:
             return 0.0
         index = max(0, bisect_right(self._moments, confirmed + 1, key=lambda moment: moment[0]) - 1)
         return self._clock.monotonic_s() - self._moments[index][1]

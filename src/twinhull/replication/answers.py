@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twinhull.kit.errors import ProtocolError
 from twinhull.metadata import members
-from twinhull.records.change import Change
+from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
 from twinhull.records.merge import decode, values_of
 from twinhull.replication.engine import Engine
@@ -83,6 +83,10 @@ class Answers:
             )
 
         return await in_thread(self._engine.executor, read)
+
+    async def vector(self) -> VersionVector:
+        """Return what this node has applied: a restored node learns from it what it has forgotten."""
+        return await in_thread(self._engine.executor, self._engine.store.vector)
 
     async def bucket(self, kind: str, bucket: int) -> dict[str, int]:
         """Return the keys of one bucket of this node's state, each with the hash of its record."""

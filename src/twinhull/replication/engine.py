@@ -25,6 +25,7 @@ from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.feed import Feed
 from twinhull.replication.following import FOLLOWED_MAX, Following
 from twinhull.replication.neighbours import Neighbours
+from twinhull.replication.own_past import check_own_past
 from twinhull.replication.page import FOREVER_MS, SyncPage
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import FromSource, UploadGrew
@@ -85,7 +86,7 @@ class Engine:
         jitter = random.Random(identity.node)  # noqa: S311 - spreads retries, hides nothing
         self._tasks: set[asyncio.Task[None]] = set()
         timeout_s, lease_s = settings.ack_timeout_s, settings.ack_timeout_s * _LEASE_SHARE
-        self.acknowledgements = _acknowledgements(identity, clock, page, timeout_s=timeout_s, lease_s=lease_s)
+        self.acknowledgements = _acknowledgements(store.origin, clock, page, timeout_s=timeout_s, lease_s=lease_s)
         self.neighbours = Neighbours(
             cluster=identity.cluster,
             store=store,
@@ -190,7 +191,7 @@ class Engine:
 
     def wrote(self, seq: int) -> None:
         """Let the feeds send what this node has just written."""
-        self.acknowledgements.wrote({self.identity.node: seq})
+        self.acknowledgements.wrote({self.store.origin: seq})
         self._looking_at_log.set()
         for feed in self._feeds:
             feed.wake()
@@ -244,7 +245,11 @@ class Engine:
 
     def vector(self) -> VersionVector:
         """Return what this node has applied, and whose blobs are here or wanted."""
-        return joined(self._settled, {self.identity.node: self.acknowledgements.own_seq})
+        return joined(self._settled, {self.store.origin: self.acknowledgements.own_seq})
+
+    async def check_own_past(self, node: str, vector: VersionVector) -> None:
+        """Write under another origin, and have the puller greet anew, when a peer knows more of this node's changes than it."""
+        await check_own_past(self.store, self.executor, self.acknowledgements, node, vector)
 
     def removed(self, node: str) -> None:
         """Send nothing more to a node that is no member any more."""
@@ -300,11 +305,9 @@ class Engine:
                 log.info("removed abandoned uploads", count=len(dropped))
 
 
-def _acknowledgements(
-    identity: Identity, clock: Clock, page: SyncPage, *, timeout_s: float, lease_s: float
-) -> Acknowledgements:
+def _acknowledgements(origin: str, clock: Clock, page: SyncPage, *, timeout_s: float, lease_s: float) -> Acknowledgements:
     return Acknowledgements(
-        identity.node,
+        origin,
         clock,
         timeout_s=timeout_s,
         lease_s=lease_s,

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError
 from twinhull.metadata.store import Store
-from twinhull.records.change import Change, VersionVector, joined
+from twinhull.records.change import Change, VersionVector, joined, node_of
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.protocol import (
     CHANGES_PER_FRAME_MAX,
@@ -67,6 +67,8 @@ class Feed:
         self._linked = linked
         self._link = link
         self._peer = hello.node
+        # Of these changes alone it surely has all.
+        self._origin = hello.origin or hello.node
         self._cluster = cluster
         self._store = store
         self._acknowledgements = acknowledgements
@@ -79,7 +81,7 @@ class Feed:
         self._pings: list[int] = []
         self._wake = asyncio.Event()
         self._frames: asyncio.Queue[FromSource] = asyncio.Queue(maxsize=1000)
-        # Per origin, since when the peer lacks some of its changes.
+        # Per node, since when the peer lacks some of its changes.
         self._lacking_since_s: dict[str, float] = {}
         self._running: list[asyncio.Task[None]] = []
 
@@ -111,7 +113,7 @@ class Feed:
             self._acknowledgements.wrote(vector)
             await self._link.send(Welcome(protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector))
             await self._send_snapshot_if_needed()
-            subscription = self._acknowledgements.subscribed(self._peer, self._vector, self._hears)
+            subscription = self._acknowledgements.subscribed(self._peer, self._vector, self._hears, origin=self._origin)
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(self._listen())
                 sending = group.create_task(self._send_for_ever())
@@ -176,34 +178,37 @@ class Feed:
                 self._sent[change.origin] = change.seq
 
     def _held_back(self) -> set[str]:
-        """Return the origins whose changes the peer should be getting from the origins themselves."""
+        """Return the nodes whose changes the peer should be getting from them themselves."""
         now_s = self._clock.monotonic_s()
         held = set()
-        for origin in self._hears:
-            if origin == self._store.node:
+        for node in self._hears:
+            if node == self._store.node:
                 continue
-            since = self._lacking_since_s.setdefault(origin, now_s)
+            since = self._lacking_since_s.setdefault(node, now_s)
             if now_s - since < FORWARD_AFTER_S:
-                held.add(origin)
+                held.add(node)
         return held
 
     def _read_due(self, sent: VersionVector, held_back: set[str]) -> tuple[list[Change], VersionVector]:
         vector = self._store.vector()
         confirmed = self._vector
         pages: list[list[tuple[int, Change]]] = []
+        lacking: set[str] = set()
         for origin in sorted(vector):
             have = max(sent.get(origin, 0), confirmed.get(origin, 0))
             if vector[origin] <= have:
-                self._lacking_since_s.pop(origin, None)
                 continue
-            if origin == self._peer or origin in held_back:
+            lacking.add(node_of(origin))
+            if origin == self._origin or node_of(origin) in held_back:
                 continue
             pages.append(self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
+        for node in self._lacking_since_s.keys() - lacking:
+            self._lacking_since_s.pop(node, None)
         return _in_log_order(pages), vector
 
     async def _send_snapshot_if_needed(self) -> None:
         floors = await in_thread(self._executor, self._store.floors)
-        if all(self._sent.get(origin, 0) >= floor for origin, floor in floors.items() if origin != self._peer):
+        if all(self._sent.get(origin, 0) >= floor for origin, floor in floors.items() if origin != self._origin):
             return
         # The vector is read first: records read later may hold more, which the log will then say again, harmlessly.
         vector = await in_thread(self._executor, self._store.vector)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twinhull.kit.digest import Digest
-from twinhull.records.change import Change
+from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import FromSource, FromSubscriber, SummaryAnswer
 
 
@@ -51,6 +51,10 @@ class Peer(Protocol):
 
     async def summary(self, *, timeout_s: float) -> SummaryAnswer:
         """Return the peer's state in short."""
+        ...
+
+    async def vector(self, *, timeout_s: float) -> VersionVector:
+        """Return what the peer has applied."""
         ...
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:

@@ -16,7 +16,7 @@ import msgspec
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.metadata.members import Node
-from twinhull.records.change import Change
+from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import (
     BULK_PROTOCOL,
     FRAME_BYTES_MAX,
@@ -28,6 +28,7 @@ from twinhull.replication.protocol import (
     RecordAnswer,
     RecordQuery,
     SummaryAnswer,
+    VectorAnswer,
     decode_from_source,
     encode,
 )
@@ -138,6 +139,11 @@ class PeerClient:
         """Return the peer's state in short."""
         answer = await self._post("/summary", RecordQuery(kind="", key=""), timeout_s=timeout_s)
         return msgspec.msgpack.decode(answer, type=SummaryAnswer)
+
+    async def vector(self, *, timeout_s: float) -> VersionVector:
+        """Return what the peer has applied."""
+        answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=VectorAnswer).vector
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""

@@ -39,6 +39,8 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     vector: VersionVector
     # The nodes that it hears directly, so that nobody needs to pass on their changes.
     linked: list[str]
+    # Under which origin it writes now, if not under its id: what it wrote before it was restored, it wants back.
+    origin: str = ""
 
 
 class Acknowledged(_Frame, frozen=True, kw_only=True, tag="ack"):
@@ -188,6 +190,12 @@ class SummaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     buckets: dict[str, dict[int, tuple[int, int]]]
     missing_blobs: int
     missing_bytes: int
+
+
+class VectorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has applied."""
+
+    vector: VersionVector
 
 
 class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):

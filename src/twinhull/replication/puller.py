@@ -79,6 +79,13 @@ class Receiver(Protocol):
         """Return how many bytes of blobs this node lacks."""
         ...
 
+    async def check_own_past(self, node: str, vector: VersionVector) -> None:
+        """Make sure that a peer knows no more of this node's changes than this node does.
+
+        Raises Unavailable when it does: this node writes under another origin from then on, and greets anew.
+        """
+        ...
+
     def removed(self, node: str) -> None:
         """Leave alone a node that is no member any more."""
         ...
@@ -223,20 +230,17 @@ class Puller:
         link = await self._dial()
         try:
             vector = await in_thread(self._executor, self._store.vector)
-            await link.send(
-                Hello(
-                    protocol=PROTOCOL,
-                    cluster=self._cluster,
-                    node=self._store.node,
-                    vector=vector,
-                    linked=self._receiver.linked(),
-                )
+            linked, origin = self._receiver.linked(), self._store.origin
+            hello = Hello(
+                protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector, linked=linked, origin=origin
             )
+            await link.send(hello)
             welcome = await link.receive()
             if not isinstance(welcome, Welcome):
                 message = f"peer {self.node} closed the stream instead of greeting"
                 raise ProtocolError(message, hint="its log says why; is this node still a member?")
             check_greeting(welcome, cluster=self._cluster, node=self.node)
+            await self._receiver.check_own_past(self.node, welcome.vector)
             self.source_vector = welcome.vector
             self.connected, self.reachable, self._failures, self.last_error = True, True, 0, ""
             self._note_try()
@@ -328,7 +332,7 @@ class Puller:
         self.peer_hears = frozenset(pong.linked)
         self.source_vector = joined(self.source_vector, pong.vector)
         self.reachable = True
-        theirs = {origin: seq for origin, seq in pong.vector.items() if origin != self._store.node}
+        theirs = {origin: seq for origin, seq in pong.vector.items() if origin != self._store.origin}
         if covers(self._receiver.vector(), theirs):
             self.complete = True
             if sent_s is not None:

@@ -26,6 +26,18 @@ hybrid_clock: Final = Table(
     Column("counter", BigInteger, nullable=False),
     info=NODE_LOCAL,
 )
+# Under which origin the node writes since it was restored; see docs/decisions/0011.
+incarnations: Final = Table(
+    "incarnations",
+    metadata,
+    Column("node", name_type(64), primary_key=True),
+    Column("origin", name_type(64), nullable=False),
+    # Where its ids begin, out of reach of those that it gave out in what was lost.
+    Column("first_block", BigInteger, nullable=False),
+    # Where the database was when it was last opened: a copy of it is elsewhere.
+    Column("place", name_type(255), nullable=False),
+    info=NODE_LOCAL,
+)
 id_counters: Final = Table(
     "id_counters",
     metadata,

@@ -1,0 +1,120 @@
+"""A node whose data directory is an old copy: it takes back what it forgot, and never gives a number of its log twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.accounts import basic
+from tests.support.images import Image, image
+from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
+from tests.support.pushes import check_pull, push
+from tests.support.single import ADMIN_PASSWORD
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Two nodes of the test's own, since one of them will have two pasts."""
+    with running_cluster(tmp_path, ("a", "b")) as running:
+        yield running
+
+
+def copy_of(node: ClusterNode) -> Path:
+    """Return a copy of the node's data, made while the node is down as an operator's file backup is."""
+    node.stop()
+    copy = node.directory / "copy"
+    shutil.copytree(node.data_dir, copy, symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    node.start()
+    return copy
+
+
+def put_back(node: ClusterNode, copy: Path) -> None:
+    """Let the node, which is down, have the copy in place of its data."""
+    shutil.rmtree(node.data_dir)
+    copy.rename(node.data_dir)
+
+
+def pushed(node: ClusterNode, name: str, tags: range) -> dict[str, Image]:
+    """Push images and return them by tag."""
+    contents = {f"v{number}": image(f"{name} {number}", layers=1) for number in tags}
+    for tag, content in contents.items():
+        push(node.repository(name), content, tag)
+    return contents
+
+
+def is_equal(node: ClusterNode) -> bool:
+    """Tell whether the node and its peers have the same, bytes included."""
+    return bool(node.ask("POST", "/verify")["equal"])
+
+
+def project_id(node: ClusterNode, name: str) -> int:
+    """Make a project and return its id."""
+    client = node.client()
+    body, admin = json.dumps({"project_name": name}).encode(), basic("admin", ADMIN_PASSWORD)
+    client.request("POST", "/api/v2.0/projects", body=body, headers=_JSON, authorization=admin).expect(201)
+    project = client.request("GET", f"/api/v2.0/projects/{name}", authorization=admin).expect(200).json()
+    assert isinstance(project, dict)
+    return int(project["project_id"])
+
+
+def test_restored_copy_takes_back_what_it_forgot_and_writes_on(cluster: Cluster) -> None:
+    a, b = cluster
+    name = new_name()
+    held = pushed(a, name, range(2))
+    copy = copy_of(a)
+    cluster.wait_in_sync()
+    held |= pushed(a, name, range(2, 6))
+    forgotten = project_id(a, "forgotten")
+    eventually(lambda: is_equal(a), what="b has all that a will forget, bytes included")
+    a.stop()
+    put_back(a, copy)
+
+    a.start()
+
+    # At once, before everything can have come back: nothing of it may take the place of what was written before.
+    held |= pushed(a, name, range(6, 9))
+    assert project_id(a, "afterwards") != forgotten
+    for node in (a, b):
+        for tag, content in held.items():
+            check_pull(node.repository(name), content, tag)
+    cluster.wait_in_sync()
+    eventually(lambda: is_equal(a) and is_equal(b), what="equal")
+    assert "database is an old copy" in a.log.read_text()
+
+
+def test_copy_that_is_restored_while_its_peer_is_away_loses_neither_past(cluster: Cluster) -> None:
+    a, b = cluster
+    name = new_name()
+    copy = copy_of(a)
+    cluster.wait_in_sync()
+    held = pushed(a, name, range(4))
+    eventually(lambda: is_equal(a), what="b has all that a will forget, bytes included")
+    b.stop()
+    a.stop()
+    put_back(a, copy)
+
+    a.start()
+    held |= pushed(a, name, range(4, 8))
+    b.start()
+
+    cluster.wait_in_sync()
+    for node in (a, b):
+        for tag, content in held.items():
+            check_pull(node.repository(name), content, tag)
+    eventually(lambda: is_equal(a) and is_equal(b), what="equal")
+
+
+def test_restart_of_a_node_begins_no_new_life_while_its_peer_is_away(cluster: Cluster) -> None:
+    a, b = cluster
+    b.stop()
+    for _ in range(2):
+        a.stop()
+        a.start()
+    assert "database is an old copy" not in a.log.read_text()

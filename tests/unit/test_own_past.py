@@ -1,0 +1,84 @@
+"""A node whose log went back in time finds that out by its peers' greetings, goes on under another origin, takes all back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.streams import Agent, new_store, until, value, write, write_many
+from twinhull.kit.clock import SystemClock
+from twinhull.metadata.store import Store
+from twinhull.records.change import node_of
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    """Threads for the databases."""
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+@pytest.fixture
+async def agents() -> AsyncIterator[list[Agent]]:
+    """Agents to close after the test."""
+    made: list[Agent] = []
+    yield made
+    await asyncio.gather(*(agent.close() for agent in made))
+
+
+def old_copy(tmp_path: Path, clock: SystemClock) -> tuple[Store, Store]:
+    """Return node a after 20 changes, and a copy that was made after 8 of them."""
+    store = new_store(tmp_path, "a", 0, clock)
+    write_many(store, 8)
+    store.close()
+    shutil.copytree(tmp_path / "a", tmp_path / "copy" / "a")
+    store = new_store(tmp_path, "a", 0, clock)
+    for number in range(12):
+        write(store, f"later{number}", n="1")
+    return store, new_store(tmp_path / "copy", "a", 0, clock)
+
+
+async def test_node_goes_on_under_another_origin_when_a_peer_knows_more_of_it(
+    tmp_path: Path, executor: ThreadPoolExecutor, agents: list[Agent]
+) -> None:
+    clock = SystemClock()
+    whole, copy = old_copy(tmp_path, clock)
+    before, peer, restored = (Agent(store, executor, clock) for store in (whole, new_store(tmp_path, "b", 1, clock), copy))
+    agents.extend((before, peer, restored))
+    peer.reads_from(before)
+    await until(lambda: peer.store.vector() == {"a": 20})
+    await before.close()
+
+    restored.reads_from(peer)
+    peer.pullers.clear()
+    peer.reads_from(restored)
+    await until(lambda: restored.store.origin != "a")
+    assert node_of(restored.store.origin) == "a"
+    restored.write("new", n="2")
+    await until(lambda: restored.store.vector() == {"a": 20, restored.store.origin: 1} == peer.store.vector())
+
+    assert value(restored.store, "later11", "n") == "1"
+    assert value(peer.store, "new", "n") == "2"
+    assert restored.store.state_root() == peer.store.state_root()
+    # What it writes is waited for under the new origin.
+    await until(lambda: restored.acks.is_waited_for("b"))
+    assert await restored.acks.wait(restored.write("new", n="3")) == {"b"}
+    assert peer.store.vector()[restored.store.origin] == 2
+
+
+async def test_node_that_peers_know_no_more_of_keeps_its_origin(
+    tmp_path: Path, executor: ThreadPoolExecutor, agents: list[Agent]
+) -> None:
+    clock = SystemClock()
+    a, b = (Agent(new_store(tmp_path, node, slot, clock), executor, clock) for slot, node in enumerate("ab"))
+    agents.extend((a, b))
+    a.reads_from(b)
+    b.reads_from(a)
+    a.write("one", n="1")
+    await until(lambda: b.store.vector() == {"a": 1})
+    assert a.store.origin == "a"
