@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.support.collector_site import Site
 from tests.support.metadata import Opened, empty, open_sqlite
 from tests.support.postgres import Postgres, postgres
 from twinhull.kit.clock import ManualClock
@@ -65,3 +67,10 @@ def clock() -> ManualClock:
 def store(opened: Opened, clock: ManualClock) -> Store:
     """The store under test: node n1."""
     return Store(opened.database, node="n1", slot=0, clock=clock)
+
+
+@pytest.fixture
+def site(store: Store, clock: ManualClock, tmp_path: Path) -> Iterator[Site]:
+    """A node with nothing in it but its collector."""
+    with ThreadPoolExecutor(4) as executor:
+        yield Site(store, clock, executor, tmp_path)

@@ -150,15 +150,15 @@ def test_manifest_names_its_blobs_and_children(store: Store) -> None:
         assert peers.children_of_manifest(connection, "library/app", DIGEST) == [CHILD]
         assert peers.all_blobs_of(connection, "library/app", DIGEST) == sorted([(BLOB_DIGEST, 4), ("sha256:inner", 7)])
         assert peers.a_manifest_naming(connection, "library/app", "sha256:inner") == CHILD
-        assert content.blob_size(connection, "library/app", BLOB_DIGEST) == 4
-        assert content.blob_size(connection, "library/app", "sha256:foreign") is None
-        assert content.blob_size(connection, "library/other", BLOB_DIGEST) is None
+        assert content.visible_blob(connection, "library/app", BLOB_DIGEST) == (4, None)
+        assert content.visible_blob(connection, "library/app", "sha256:foreign") is None
+        assert content.visible_blob(connection, "library/other", BLOB_DIGEST) is None
         assert content.index_naming(connection, "library/app", CHILD) == DIGEST
     with store.write() as transaction:
         transaction.delete(MANIFEST, content_key("library/app", DIGEST))
     with store.read() as connection:
         assert peers.children_of_manifest(connection, "library/app", DIGEST) == []
-        assert content.blob_size(connection, "library/app", BLOB_DIGEST) is None
+        assert content.visible_blob(connection, "library/app", BLOB_DIGEST) is None
         assert peers.blobs_of_manifest(connection, "library/app", CHILD) == [(Digest("sha256:inner"), 7)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,8 @@ class MemoryBlobs:
         self.clock = clock or ManualClock()
         self.pending: dict[str, Held] = {}
         self.quarantined: dict[Digest, bytes] = {}
+        self.trash: dict[Digest, Held] = {}
+        self.holders = 0
         self._blobs: dict[Digest, Held] = {}
         self._capacity_bytes = capacity_bytes
 
@@ -191,6 +194,7 @@ class MemoryBlobs:
 
     def recover(self, older_than_ms: int) -> list[str]:
         """Drop what is old and unclaimed."""
+        self.empty_trash()
         old = [name for name, held in self.pending.items() if held.claimed_by is None and held.touched_ms < older_than_ms]
         for upload_id in old:
             del self.pending[upload_id]
@@ -203,6 +207,30 @@ class MemoryBlobs:
             return False
         del self._blobs[digest]
         return True
+
+    def discard(self, digests: Sequence[Digest], *, untouched_since_ms: int) -> dict[Digest, int]:
+        """Move them to the trash unless they are young."""
+        if self.holders:
+            raise Conflict
+        old = [name for name in digests if name in self._blobs and self._blobs[name].touched_ms < untouched_since_ms]
+        for digest in old:
+            self.trash[digest] = self._blobs.pop(digest)
+        return {digest: len(self.trash[digest].content) for digest in old}
+
+    def empty_trash(self) -> int:
+        """Forget what is in the trash."""
+        freed = sum(len(held.content) for held in self.trash.values())
+        self.trash.clear()
+        return freed
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Discard nothing meanwhile."""
+        self.holders += 1
+        try:
+            yield
+        finally:
+            self.holders -= 1
 
     def quarantine(self, digest: Digest) -> bool:
         """Put it aside."""
@@ -217,7 +245,7 @@ class MemoryBlobs:
 
     def free_bytes(self) -> int:
         """Return what the capacity leaves."""
-        held = [*self._blobs.values(), *self.pending.values()]
+        held = [*self._blobs.values(), *self.pending.values(), *self.trash.values()]
         return self._capacity_bytes - sum(len(each.content) for each in held)
 
     def _size(self, digest: Digest) -> int:

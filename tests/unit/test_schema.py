@@ -14,7 +14,17 @@ from twinhull.metadata.tables.columns import upsert
 
 TABLES = {table.name: table for table in schema.metadata.sorted_tables}
 REPLICATED = {"records", "manifest_contents", "changes"}
-NODE_LOCAL = {"origins", "hybrid_clock", "incarnations", "id_counters", "invites", "peer_acknowledgements", "conflicts"}
+NODE_LOCAL = {
+    "origins",
+    "hybrid_clock",
+    "incarnations",
+    "id_counters",
+    "garbage_candidates",
+    "collections",
+    "invites",
+    "peer_acknowledgements",
+    "conflicts",
+}
 
 
 @pytest.fixture(params=TABLES)

@@ -185,7 +185,7 @@ class TestOrder:
     @pytest.mark.parametrize("path", sorted(SETTINGS))
     def test_every_setting_can_be_set_by_its_variable(self, path: str) -> None:
         info = SETTINGS[path]
-        text = {int: "7", float: "7.5", bool: "false", Address: "127.0.0.1:7"}.get(info.kind)
+        text = {int: "7", float: "7.5", bool: str(not info.default), Address: "127.0.0.1:7"}.get(info.kind)
         text = text or {
             "durability.level": "local",
             "durability.on_peer_loss": "refuse",

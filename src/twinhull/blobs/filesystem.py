@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import msgspec
 from twinhull.blobs.disk import boot_id, locked_directory, remove_directory, sync_directory, translated, write_at
 from twinhull.blobs.layout import Layout, is_upload_id
 from twinhull.blobs.store import Chunk, UploadState, algorithms_wanted
+from twinhull.blobs.trash import Trash
 from twinhull.blobs.upload import FilesystemUpload, HashCache, Notes, read_notes
 from twinhull.kit.digest import ALGORITHMS, Digest, algorithm_of, digest_of, parse_digest
 from twinhull.kit.errors import (
@@ -36,6 +38,7 @@ class FilesystemBlobs:
     def __init__(self, root: Path, *, boot: str | None = None) -> None:
         """Take the data directory, and make in it what is missing; `boot` names the time since the machine started."""
         self._layout = Layout(root)
+        self._trash = Trash(self._layout)
         self._cache = HashCache()
         self._boot = boot_id() if boot is None else boot
         self._shards: set[Path] = set()
@@ -113,6 +116,18 @@ class FilesystemBlobs:
             os.fsync(shard)
             return True
         return False
+
+    def discard(self, digests: Sequence[Digest], *, untouched_since_ms: int) -> dict[Digest, int]:
+        """Move blobs to the trash, save those committed again or touched since then, and return their sizes."""
+        return self._trash.throw(digests, untouched_since_ms)
+
+    def empty_trash(self) -> int:
+        """Remove what is in the trash, and return its size."""
+        return self._trash.empty()
+
+    def held(self) -> AbstractContextManager[None]:
+        """See to it that nothing is discarded within the block."""
+        return self._trash.held()
 
     def quarantine(self, digest: Digest) -> bool:
         """Put a rotten blob aside, where no reader finds it; tell whether it was here."""
@@ -203,6 +218,7 @@ class FilesystemBlobs:
     def recover(self, older_than_ms: int) -> list[str]:
         """Drop uploads and leftovers of dead processes untouched since then, and return the uploads' ids."""
         dropped = []
+        self._trash.empty()
         with translated(f"tidy {self._layout.uploads}"):
             for name in _names(self._layout.uploads):
                 path = self._layout.uploads / name

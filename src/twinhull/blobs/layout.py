@@ -24,6 +24,7 @@ class Layout:
     blobs/sha256/<first 2 hex>/<64 hex>       a blob; visible means verified and durable
     blobs/sha512/<first 2 hex>/<128 hex>
     quarantine/<algorithm>-<hex>              a blob that scrub found rotten
+    trash/<algorithm>-<hex>                   a blob that nothing names, about to be removed
     uploads/<upload id>/data                  an upload's bytes so far; locked by whoever appends
     uploads/<upload id>/state.json            its labels, and how far it was hashed
     uploads/.new-<random>/                    an upload that is being started; renamed to its id when whole
@@ -36,11 +37,12 @@ class Layout:
         self.root = root
         self.uploads = root / "uploads"
         self.quarantined = root / "quarantine"
+        self.trash = root / "trash"
         self._blobs = root / "blobs"
 
     def make(self) -> None:
         """Make the directories that are missing."""
-        for directory in (self.uploads, self.quarantined, *(self.algorithm(name) for name in ALGORITHMS)):
+        for directory in (self.uploads, self.quarantined, self.trash, *(self.algorithm(name) for name in ALGORITHMS)):
             directory.mkdir(parents=True, exist_ok=True)
 
     def algorithm(self, name: str) -> Path:
@@ -56,6 +58,11 @@ class Layout:
         """Return where the blob goes when it is rotten."""
         known = parse_digest(digest)
         return self.quarantined / f"{algorithm_of(known)}-{hex_of(known)}"
+
+    def thrown(self, digest: Digest) -> Path:
+        """Return where the blob goes when nothing names it."""
+        known = parse_digest(digest)
+        return self.trash / f"{algorithm_of(known)}-{hex_of(known)}"
 
     def upload(self, upload_id: str) -> Path:
         """Return the upload's directory; the caller has checked the id."""

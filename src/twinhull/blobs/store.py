@@ -8,6 +8,7 @@ one of them may raise Unavailable when the backend fails, and those that write S
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -185,6 +186,21 @@ class BlobStore(Protocol):
         With a time (unix), a blob that was committed again or touched since then stays: no commit that found the blob in
         place loses it to a collection that began before.
         """
+        ...
+
+    def discard(self, digests: Sequence[Digest], *, untouched_since_ms: int) -> dict[Digest, int]:
+        """Take blobs out of every reader's sight, save those committed again or touched since then, and return their sizes.
+
+        Their space is free after `empty_trash`. Raises Conflict while `held`.
+        """
+        ...
+
+    def empty_trash(self) -> int:
+        """Free the space of what was discarded, also before a crash, and return how many bytes that gave back."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """See to it that nothing is discarded within the block, by any process: a backup is reading."""
         ...
 
     def quarantine(self, digest: Digest) -> bool:

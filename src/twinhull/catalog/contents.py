@@ -6,6 +6,7 @@ That somewhere on this node's disk lie bytes with a certain digest opens nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -16,9 +17,10 @@ from sqlalchemy import Connection
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown
+from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown, StorageFull, Unavailable
 from twinhull.kit.reference import project_of
 from twinhull.metadata import content as queries
+from twinhull.metadata.content import VisibleBlob
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import BLOB, MANIFEST, content_key, split_content_key
@@ -26,6 +28,8 @@ from twinhull.records.kinds import BLOB, MANIFEST, content_key, split_content_ke
 SIZES_CACHED_MAX: Final = 50_000
 # A mount without a source looks at no more than so many repositories.
 HOMES_MAX: Final = 200
+# A link that nothing but a client's question shows to be of use is renewed when it is older than this.
+RENEW_AFTER_S: Final = 3600.0
 
 _T = TypeVar("_T")
 
@@ -41,30 +45,40 @@ class Located(NamedTuple):
 class Contents:
     """The blobs of the repositories."""
 
-    def __init__(self, *, store: Store, blobs: BlobStore, freshness: Freshness, executor: Executor, peers: Peers) -> None:
-        """Take the metadata, the bytes, what keeps caches right, threads to wait in, and the peers."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: BlobStore,
+        freshness: Freshness,
+        executor: Executor,
+        peers: Peers,
+        renew_after_s: float = RENEW_AFTER_S,
+    ) -> None:
+        """Take the metadata, the bytes, what keeps caches right, threads to wait in, the peers, and when to renew links."""
         self._store = store
         self._blobs = blobs
         self._freshness = freshness
         self._executor = executor
         self._peers = peers
+        self._renew_after_ms = int(renew_after_s * 1000)
         # Per repository, so that the end of a manifest drops what it alone may have made visible.
-        self._sizes: dict[str, dict[Digest, int]] = {}
+        self._visible: dict[str, dict[Digest, VisibleBlob]] = {}
         self._cached = 0
         freshness.listen(self._on_change, self._on_reset)
 
     async def size(self, repository: str, digest: Digest) -> int:
         """Return the size of a blob of the repository, or raise BlobUnknown once no peer has it there either."""
-        await self._freshness.catch_up()
-        known = self._sizes.get(repository, {}).get(digest)
-        if known is not None:
-            return known
-        size = await self._look_up(repository, digest)
-        if size is None and await self._peers.find(BLOB.name, content_key(repository, digest)):
-            size = await self._look_up(repository, digest)
-        if size is None:
-            raise BlobUnknown(detail={"name": repository, "digest": digest})
-        return size
+        return (await self._find(repository, digest)).size
+
+    async def promise(self, repository: str, digest: Digest) -> int:
+        """Return what size does, to a client that need not send the blob then: it stays until a manifest can name it."""
+        found = await self._find(repository, digest)
+        if found.linked_ms is not None and self._store.clock.unix_ms() - found.linked_ms >= self._renew_after_ms:
+            # On a full disk no manifest could be pushed either.
+            with contextlib.suppress(StorageFull):
+                await self.link(repository, digest, found.size, source=repository)
+        return found.size
 
     async def locate(self, repository: str, digest: Digest) -> Located:
         """Return where to read a blob of the repository; raises BlobUnknown, or PeerUnavailable if its bytes can't be had."""
@@ -82,15 +96,26 @@ class Contents:
         """Return repositories that have the blob, with its size, whoever may see them."""
         return await self._query(lambda connection: queries.homes_of_blob(connection, digest, HOMES_MAX))
 
-    async def link(self, repository: str, digest: Digest, size: int) -> int:
-        """Make the blob visible in the repository, and return this node's change number; raises ProjectUnknown."""
-        return await self._run(lambda: self.link_now(repository, digest, size))
+    async def link(self, repository: str, digest: Digest, size: int, *, source: str) -> int:
+        """Make a blob that is visible in the source visible in the repository, and return this node's change number.
 
-    def link_now(self, repository: str, digest: Digest, size: int) -> int:
-        """Do what link does, for a caller that is in a thread already."""
+        Raises ProjectUnknown, BlobUnknown.
+        """
+        return await self._run(lambda: self.link_now(repository, digest, size, source=source))
+
+    def link_now(self, repository: str, digest: Digest, size: int, *, source: str | None = None) -> int:
+        """Do what link does, for a caller that is in a thread; without a source, for a blob that has just been stored here.
+
+        Raises Unavailable when the blob was removed since, which is next to impossible.
+        """
         with self._store.write() as transaction:
             if not queries.has_project(transaction.connection, project_of(repository)):
                 raise ProjectUnknown(f"project {project_of(repository)!r} not found")
+            # Garbage is removed in a writing transaction too: from here on it sees the link, or is done.
+            if source is None and self._blobs.stat(digest) is None:
+                raise Unavailable(f"blob {digest} was removed while it was being stored", hint="send it again")
+            if source is not None and queries.visible_blob(transaction.connection, source, digest) is None:
+                raise BlobUnknown(detail={"name": source, "digest": digest})
             key = content_key(repository, digest)
             fields = {"size": size, "linked_ms": transaction.now_ms()}
             if transaction.values(BLOB, key) is None:
@@ -125,28 +150,39 @@ class Contents:
                 raise BlobUnknown(detail={"name": repository, "digest": digest})
         return transaction.seq
 
-    async def _look_up(self, repository: str, digest: Digest) -> int | None:
+    async def _find(self, repository: str, digest: Digest) -> VisibleBlob:
+        await self._freshness.catch_up()
+        found = self._visible.get(repository, {}).get(digest)
+        if found is None:
+            found = await self._look_up(repository, digest)
+        if found is None and await self._peers.find(BLOB.name, content_key(repository, digest)):
+            found = await self._look_up(repository, digest)
+        if found is None:
+            raise BlobUnknown(detail={"name": repository, "digest": digest})
+        return found
+
+    async def _look_up(self, repository: str, digest: Digest) -> VisibleBlob | None:
         seen = self._freshness.seen
-        size = await self._query(lambda connection: queries.blob_size(connection, repository, digest))
+        found = await self._query(lambda connection: queries.visible_blob(connection, repository, digest))
         # What was read while the log moved on is good for this answer, but not to keep.
-        if size is not None and self._freshness.seen == seen:
+        if found is not None and self._freshness.seen == seen:
             if self._cached >= SIZES_CACHED_MAX:
                 self._on_reset()
-            sizes = self._sizes.setdefault(repository, {})
-            self._cached += digest not in sizes
-            sizes[digest] = size
-        return size
+            visible = self._visible.setdefault(repository, {})
+            self._cached += digest not in visible
+            visible[digest] = found
+        return found
 
     def _on_change(self, kind: str, key: str) -> None:
         if kind in (BLOB.name, MANIFEST.name):
             repository, digest = split_content_key(key)
             if kind == MANIFEST.name:
-                self._cached -= len(self._sizes.pop(repository, ()))
-            elif self._sizes.get(repository, {}).pop(Digest(digest), None) is not None:
+                self._cached -= len(self._visible.pop(repository, ()))
+            elif self._visible.get(repository, {}).pop(Digest(digest), None) is not None:
                 self._cached -= 1
 
     def _on_reset(self) -> None:
-        self._sizes.clear()
+        self._visible.clear()
         self._cached = 0
 
     async def _run(self, action: Callable[[], _T]) -> _T:

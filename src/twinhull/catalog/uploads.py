@@ -136,9 +136,9 @@ class Uploads:
         """Make a blob of another repository visible in this one, without sending it; None if it is not there."""
         try:
             size = await self._contents.size(source, digest)
+            return Committed(size, await self._contents.link(repository, digest, size, source=source))
         except BlobUnknown:
             return None
-        return Committed(size, await self._contents.link(repository, digest, size))
 
     # -- in a thread -----------------------------------------------------------------------------------------------
 

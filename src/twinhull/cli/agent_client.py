@@ -8,6 +8,9 @@
 | GET /wait?timeout_s= | | `{"in_sync": bool, "peers": [member, …]}` |
 | POST /leave | `{}` | `{}` |
 | POST /remove | `{"node": name or id}` | `{"node": name}` |
+| POST /gc | `Order` of metadata/garbage_collections.py | `{"id": int}` |
+| POST /gc/show | `{"id": int}` or `{}` | `{"collections": [{"id", "status", "ended", "order", "outcome", "error", …}]}` |
+| POST /gc/stop | `{}` | `{"id": int or null}` |
 | POST /pause, POST /resume | `{"peer": name, id or null}` | `{"peers": [name, …]}` |
 
 A status of 400 or more comes with `{"error": …, "hint": …}`.

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "up": _Lazy("twinhull.cli.up", "up", "Run two nodes and the gateway on loopback."),
     "cluster": _Lazy("twinhull.cli.cluster", "app", "Invite, join, look at and look after the nodes."),
     "gateway": _Lazy("twinhull.cli.gateway", "gateway", "Run nginx as the one address in front of the nodes."),
+    "gc": _Lazy("twinhull.cli.gc", "gc", "Remove blobs that nothing names any more."),
     "reset-admin-password": _Lazy("twinhull.cli.admin", "reset_admin_password", "Give the administrator a new password."),
 }
 

@@ -101,6 +101,23 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GcSettings:
+    """Collecting garbage: blobs that nothing names any more."""
+
+    interval_s: Annotated[float, "how often garbage is collected; 0: only when asked for"] = 24 * 3600.0
+    grace_s: Annotated[float, "what was pushed, mounted, asked for or unnamed within this time stays"] = 2 * 3600.0
+    delete_untagged: Annotated[bool, "collections by schedule delete manifests without a tag too"] = False
+    walk_interval_s: Annotated[float, "how often every file is looked at for blobs that no record knows; 0: never"] = (
+        7 * 24 * 3600.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what would never end."""
+        for setting in ("interval_s", "grace_s", "walk_interval_s"):
+            _check(getattr(self, setting) >= 0, f"gc.{setting} must not be less than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, and how."""
 
@@ -141,6 +158,7 @@ class Settings:
     durability: DurabilitySettings = field(default_factory=DurabilitySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
+    gc: GcSettings = field(default_factory=GcSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
 

@@ -22,10 +22,10 @@ _MANIFEST: Final = text(
     " JOIN manifest_contents ON manifest_contents.digest = manifests.digest"
     " WHERE manifests.repository = :repository AND manifests.digest = :digest"
 )
-_BLOB_SIZE: Final = text(
-    "SELECT size FROM blob_links WHERE repository = :repository AND digest = :digest"
-    " UNION ALL SELECT size FROM manifest_blobs WHERE repository = :repository AND blob = :digest AND required"
-    " LIMIT 1"
+_VISIBLE_BLOB: Final = text(
+    "SELECT size, linked_ms FROM blob_links WHERE repository = :repository AND digest = :digest"
+    " UNION ALL SELECT size, -1 FROM manifest_blobs WHERE repository = :repository AND blob = :digest AND required"
+    " ORDER BY linked_ms LIMIT 1"
 )
 _BLOB_NAMED: Final = text(
     "SELECT manifest FROM manifest_blobs WHERE repository = :repository AND blob = :digest ORDER BY manifest LIMIT 1"
@@ -62,6 +62,14 @@ _REFERRERS_OF_TYPE: Final = text(
 )
 
 
+class VisibleBlob(NamedTuple):
+    """A blob as one repository sees it."""
+
+    size: int
+    # When it was linked last, if a link is all by which it is visible; None: a manifest names it.
+    linked_ms: int | None
+
+
 class Referrer(NamedTuple):
     """A manifest that names another as its subject."""
 
@@ -93,9 +101,10 @@ def manifest(connection: Connection, repository: str, digest: str) -> tuple[str,
     return (row[0], bytes(row[1])) if row is not None else None
 
 
-def blob_size(connection: Connection, repository: str, digest: str) -> int | None:
-    """Return the size of a blob that is visible in the repository, or None."""
-    return connection.execute(_BLOB_SIZE, {"repository": repository, "digest": digest}).scalar()
+def visible_blob(connection: Connection, repository: str, digest: str) -> VisibleBlob | None:
+    """Return a blob that is visible in the repository, or None."""
+    row = connection.execute(_VISIBLE_BLOB, {"repository": repository, "digest": digest}).first()
+    return None if row is None else VisibleBlob(row[0], row[1] if row[1] >= 0 else None)
 
 
 def manifest_naming_blob(connection: Connection, repository: str, digest: str) -> str | None:

@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from twinhull.metadata.tables import accounts, columns, content, log, own
+from twinhull.metadata.tables import accounts, columns, content, garbage, log, own
 
 metadata: Final[MetaData] = columns.metadata
 # Imported for their tables.
-SUBJECTS: Final = (log, accounts, content, own)
+SUBJECTS: Final = (log, accounts, content, own, garbage)

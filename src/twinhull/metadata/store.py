@@ -50,6 +50,11 @@ class Store:
         return self._node
 
     @property
+    def clock(self) -> Clock:
+        """The clock by which this node stamps its writes."""
+        return self._clock
+
+    @property
     def origin(self) -> str:
         """The origin under which this node writes; read once, and kept right by whoever begins another in this process."""
         if not self._origin:

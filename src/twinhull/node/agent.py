@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import Final
 
 import aiohttp
@@ -17,6 +17,7 @@ from twinhull.config.values import Address, OnPeerLoss
 from twinhull.kit.clock import SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_node, trust_of
+from twinhull.node.upkeep import Upkeep
 from twinhull.observe.metrics import Metrics
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.control import Control
@@ -77,7 +78,9 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         gate = Gate(store, engine.neighbours.is_paused)
         routes = PeerRoutes(engine, gate=gate, answers=Answers(engine), calls=calls, doorkeeper=doorkeeper, relay=relay)
         await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
-        control_runner = await _serving(stack, control.application())
+        metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
+        upkeep = Upkeep(settings, engine, metrics)
+        control_runner = await _serving(stack, control.application(upkeep.orders()))
         control_socket = settings.run_dir / "agent.sock"
         control_socket.unlink(missing_ok=True)
         await web.UnixSite(control_runner, socket_name(control_socket)).start()
@@ -87,13 +90,12 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(link.close)
         await engine.start()
         stack.push_async_callback(engine.close)
-        metrics = Metrics(settings.metrics_dir, "agent", clock)
-        stack.callback(metrics.close)
         interval_s = settings.metrics.flush_interval_s
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(metrics.run(interval_s)),
                 group.create_task(Figures(engine, store, executor, metrics).run(interval_s)),
+                group.create_task(upkeep.runner.run()),
             ]
             log.info("agent started", address=str(settings.cluster_address))
             await stop.wait()

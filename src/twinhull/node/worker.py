@@ -156,7 +156,12 @@ class _Worker:
     def _registry(self) -> Registry:
         artifacts = Artifacts(store=self._store, freshness=self._freshness, executor=self._executor, peers=self._peers)
         contents = Contents(
-            store=self._store, blobs=self._blobs, freshness=self._freshness, executor=self._executor, peers=self._peers
+            store=self._store,
+            blobs=self._blobs,
+            freshness=self._freshness,
+            executor=self._executor,
+            peers=self._peers,
+            renew_after_s=self._settings.gc.grace_s / 2,
         )
         pushing = Pushing(store=self._store, executor=self._executor, peers=self._peers)
         deleting = Deleting(store=self._store, executor=self._executor, peers=self._peers)

@@ -81,6 +81,13 @@ WRITES: Final = Family(
     "twinhull_writes_total", Kind.COUNTER, "Acknowledged writes by the durability asked for and reached.", ("asked", "reached")
 )
 LOGINS_REFUSED: Final = Family("twinhull_logins_refused_total", Kind.COUNTER, "Logins refused.", ("reason",))
+GC_CANDIDATES: Final = Family("twinhull_gc_candidates", Kind.GAUGE, "Blobs that may be garbage once their grace is over.")
+GC_BLOBS: Final = Family("twinhull_gc_blobs_total", Kind.COUNTER, "Blobs removed as garbage.")
+GC_BYTES: Final = Family("twinhull_gc_freed_bytes_total", Kind.COUNTER, "Bytes of blobs removed as garbage.")
+GC_RUNS: Final = Family("twinhull_gc_runs_total", Kind.COUNTER, "Collections of garbage ended.", ("status",))
+STORAGE_FREE_BYTES: Final = Family(
+    "twinhull_storage_free_bytes", Kind.GAUGE, "Space left where the blobs lie.", merge=Merge.LARGEST
+)
 MEMORY_BYTES: Final = Family("twinhull_process_resident_memory_bytes", Kind.GAUGE, "Memory of a process.", ("process",))
 CPU_SECONDS: Final = Family("twinhull_process_cpu_seconds_total", Kind.COUNTER, "CPU time of a process.", ("process",))
 
@@ -107,6 +114,11 @@ VALUE_FAMILIES: Final = (
     BLOB_BYTES,
     WRITES,
     LOGINS_REFUSED,
+    GC_CANDIDATES,
+    GC_BLOBS,
+    GC_BYTES,
+    GC_RUNS,
+    STORAGE_FREE_BYTES,
     MEMORY_BYTES,
     CPU_SECONDS,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -29,6 +30,8 @@ _WAIT_MAX_S: Final = 3600.0
 _LEAVE_WAIT_S: Final = 5.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# What is asked of the work that goes on by itself: given the request's JSON object, it returns what to answer as JSON.
+Order = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 
 class Control:
@@ -41,8 +44,8 @@ class Control:
         self._own = own
         self._durability = durability
 
-    def application(self) -> web.Application:
-        """Return the socket's application."""
+    def application(self, orders: Mapping[str, Order]) -> web.Application:
+        """Return the socket's application; it takes `POST /NAME` for each of the orders too."""
         application = web.Application(middlewares=[self._told])
         application.router.add_get("/status", self.status)
         application.router.add_get("/wait", self.wait)
@@ -52,6 +55,8 @@ class Control:
         application.router.add_post("/remove", self.remove)
         application.router.add_post("/pause", self.pause)
         application.router.add_post("/resume", self.resume)
+        for name, order in orders.items():
+            application.router.add_post(f"/{name}", _taking(order))
         return application
 
     @web.middleware
@@ -235,6 +240,17 @@ class Control:
                 return node
         names = ", ".join(node.name for node in nodes) or "none"
         raise NotFound(f"there is no peer {str(wanted)[:64]!r}", hint=f"peers: {names}")
+
+
+def _taking(order: Order) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(await request.read() or b"{}", type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"the request is no JSON object: {error}") from error
+        return web.Response(body=msgspec.json.encode(await order(asked)), content_type="application/json")
+
+    return handle
 
 
 def _described(node: Node) -> dict[str, Any]:

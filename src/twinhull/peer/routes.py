@@ -27,6 +27,8 @@ from twinhull.replication.protocol import (
     FromSource,
     FromSubscriber,
     HoldRequest,
+    KeptAnswer,
+    KeptQuery,
     RecordAnswer,
     RecordQuery,
     VectorAnswer,
@@ -91,6 +93,7 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/records/find", self.find)
         application.router.add_post("/peer/v1/summary", self.summary)
         application.router.add_post("/peer/v1/vector", self.vector)
+        application.router.add_post("/peer/v1/blobs/kept", self.kept)
         application.router.add_post("/peer/v1/bucket", self.bucket)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
         application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
@@ -166,6 +169,11 @@ class PeerRoutes:
     async def vector(self, _request: web.Request) -> web.Response:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return web.Response(body=msgspec.msgpack.encode(VectorAnswer(vector=await self._answers.vector())))
+
+    async def kept(self, request: web.Request) -> web.Response:
+        """Return those of the named blobs that this node needs: the peer is about to remove them."""
+        query = msgspec.msgpack.decode(await request.read(), type=KeptQuery)
+        return web.Response(body=msgspec.msgpack.encode(KeptAnswer(kept=await self._answers.kept(query))))
 
     async def bucket(self, request: web.Request) -> web.Response:
         """Return the keys of one bucket of this node's state."""

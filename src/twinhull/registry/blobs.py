@@ -34,7 +34,7 @@ class BlobHandlers:
     async def head(self, request: Request, target: Target, _caller: Caller) -> Answer:
         """Answer with the blob's size."""
         digest = known_digest(target.reference)
-        size = await self._contents.size(target.repository, digest)
+        size = await self._contents.promise(target.repository, digest)
         if matches_etag(request, digest):
             return Answer(304, _identity(digest))
         return Answer(200, [_OCTETS, (b"content-length", b"%d" % size), _ACCEPT_RANGES, *_identity(digest)])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twinhull.kit.digest import Digest
 from twinhull.records.change import Change, VersionVector
-from twinhull.replication.protocol import FromSource, FromSubscriber, SummaryAnswer
+from twinhull.replication.protocol import FromSource, FromSubscriber, KeptQuery, SummaryAnswer
 
 
 class SourceLink(Protocol):
@@ -55,6 +55,10 @@ class Peer(Protocol):
 
     async def vector(self, *, timeout_s: float) -> VersionVector:
         """Return what the peer has applied."""
+        ...
+
+    async def kept(self, query: KeptQuery, *, timeout_s: float) -> set[str]:
+        """Return those of the blobs that the peer needs, answered by a state that covers the query's vector."""
         ...
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:

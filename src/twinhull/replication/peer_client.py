@@ -25,6 +25,8 @@ from twinhull.replication.protocol import (
     FromSource,
     FromSubscriber,
     HoldRequest,
+    KeptAnswer,
+    KeptQuery,
     RecordAnswer,
     RecordQuery,
     SummaryAnswer,
@@ -144,6 +146,11 @@ class PeerClient:
         """Return what the peer has applied."""
         answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
         return msgspec.msgpack.decode(answer, type=VectorAnswer).vector
+
+    async def kept(self, query: KeptQuery, *, timeout_s: float) -> set[str]:
+        """Return those of the blobs that the peer needs, answered by a state that covers the query's vector."""
+        answer = await self._post("/blobs/kept", query, timeout_s=timeout_s)
+        return set(msgspec.msgpack.decode(answer, type=KeptAnswer).kept)
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""

@@ -198,6 +198,23 @@ class VectorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     vector: VersionVector
 
 
+class KeptQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which blobs another node must not remove; to be answered by a state that covers the vector."""
+
+    digests: list[str]
+    vector: VersionVector
+    # What lost a name here within so many seconds counts as kept.
+    quiet_s: float
+    # Links (digest, repository) that the asking node would have deleted, were this not a trial.
+    unlinked: list[tuple[str, str]] = []
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Those of the blobs that must stay."""
+
+    kept: list[str]
+
+
 class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which bucket of the state root is looked into."""
 

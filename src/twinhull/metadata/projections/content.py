@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from twinhull.metadata.projections.containers import touch_containers
+from twinhull.metadata.projections.garbage import link_came, link_went, manifest_came, manifest_went
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children, manifests, tags
@@ -17,6 +18,7 @@ from twinhull.records.kinds import id_and_aliases, split_content_key, split_tag_
 def _manifest(connection: Connection, key: str, values: Values | None) -> None:
     repository, digest = split_content_key(key)
     if values is None:
+        manifest_went(connection, repository, digest)
         remove(connection, manifests, repository=repository, digest=digest)
         remove(connection, manifest_blobs, repository=repository, manifest=digest)
         remove(connection, manifest_children, repository=repository, parent=digest)
@@ -44,6 +46,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
     ]
     if named:
         upsert(manifest_blobs).run_for_each(connection, named)
+        manifest_came(connection, repository, [row["blob"] for row in named])
     held = [
         {"repository": repository, "parent": digest, "child": child}
         for child in (children if isinstance(children, list) else [])
@@ -74,6 +77,7 @@ def _tag(connection: Connection, key: str, values: Values | None) -> None:
 def _blob(connection: Connection, key: str, values: Values | None) -> None:
     repository, digest = split_content_key(key)
     if values is None:
+        link_went(connection, repository, digest)
         return remove(connection, blob_links, repository=repository, digest=digest)
     row = {
         "repository": repository,
@@ -82,7 +86,7 @@ def _blob(connection: Connection, key: str, values: Values | None) -> None:
         "linked_ms": number_of(values.get("linked_ms")),
     }
     upsert(blob_links).run(connection, row)
-    return None
+    return link_came(connection, repository, digest)
 
 
 CONTENT: Final[Mapping[str, Projection]] = {"manifest": _manifest, "tag": _tag, "blob": _blob}

@@ -1,0 +1,59 @@
+"""The work that goes on by itself in the agent, put together; and what the command line may ask of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twinhull.config.settings import Settings
+from twinhull.observe.metrics import Metrics
+from twinhull.peer.control import Order
+from twinhull.replication.engine import Engine
+from twinhull.upkeep.ballast import Ballast
+from twinhull.upkeep.collecting import Collecting
+from twinhull.upkeep.collector import Collector
+from twinhull.upkeep.gc_orders import GcOrders
+from twinhull.upkeep.runner import Runner
+from twinhull.upkeep.witnesses import Members
+
+
+class Upkeep:
+    """All workers of a node's agent."""
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        """Take what can be set, what is to be kept in order, and where to tell of it."""
+        jitter = random.Random()  # noqa: S311 - spreads work, hides nothing
+        clock = engine.clock
+        collecting = _collecting(settings, engine, metrics)
+        self._gc_orders = GcOrders(collecting, engine.store, engine.executor)
+        self.runner: Final = Runner([collecting], clock=clock, jitter=jitter)
+
+    def orders(self) -> Mapping[str, Order]:
+        """Return what may be asked, by name."""
+        return {"workers": self._workers, **self._gc_orders.by_name()}
+
+    async def _workers(self, _order: Mapping[str, Any]) -> object:
+        return {"workers": self.runner.reports()}
+
+
+def _collecting(settings: Settings, engine: Engine, metrics: Metrics) -> Collecting:
+    ballast = Ballast(settings.data_dir / "ballast")
+    collector = Collector(
+        store=engine.store,
+        blobs=engine.blobs,
+        witnesses=Members(engine.neighbours, engine.store, engine.executor),
+        ballast=ballast,
+        executor=engine.executor,
+        clock=engine.clock,
+    )
+    return Collecting(
+        collector,
+        store=engine.store,
+        blobs=engine.blobs,
+        ballast=ballast,
+        executor=engine.executor,
+        clock=engine.clock,
+        settings=settings.gc,
+        metrics=metrics,
+    )

@@ -1,0 +1,89 @@
+"""What may be asked of the running node about garbage: order a collection, look at it, stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from twinhull.kit.errors import Invalid
+from twinhull.metadata import garbage_collections as collections
+from twinhull.metadata.garbage_collections import Collection, Order
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.replication.threads import in_thread
+from twinhull.upkeep.collecting import Collecting
+
+T = TypeVar("T")
+
+_LISTED: Final = 20
+
+
+class GcOrders:
+    """Takes orders for one node."""
+
+    def __init__(self, collecting: Collecting, store: Store, executor: Executor) -> None:
+        """Take the worker, and where it finds its orders."""
+        self._collecting = collecting
+        self._store = store
+        self._executor = executor
+
+    def by_name(self) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
+        """Return what may be asked, by name."""
+        return {"gc": self.order, "gc/show": self.show, "gc/stop": self.stop}
+
+    async def order(self, asked: Mapping[str, Any]) -> object:
+        """Order a collection as `Order` describes it, and return its id; raises Invalid, or Conflict while one is under way."""
+        try:
+            order = msgspec.convert(asked, Order)
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"the order cannot be read: {error}") from error
+        if order.grace_s is not None and order.grace_s < 0:
+            raise Invalid("the grace must not be less than 0")
+        now_ms = self._store.clock.unix_ms()
+        number = await self._write(lambda one: collections.order_collection(one.connection, order, now_ms))
+        self._collecting.ask()
+        return {"id": number}
+
+    async def show(self, asked: Mapping[str, Any]) -> object:
+        """Return the collection of that `id`, or the latest ones; raises NotFound."""
+        wanted = asked.get("id")
+        if wanted is not None and not isinstance(wanted, int):
+            raise Invalid(f"{str(wanted)[:32]!r} is no collection's id")
+
+        def read() -> list[Collection]:
+            with self._store.read() as connection:
+                if wanted is not None:
+                    return [collections.collection(connection, wanted)]
+                return collections.latest_collections(connection, _LISTED)
+
+        return {"collections": [self._described(one) for one in await in_thread(self._executor, read)]}
+
+    async def stop(self, _asked: Mapping[str, Any]) -> object:
+        """Ask the collection that is under way to stop, and return its id, or null."""
+        now_ms = self._store.clock.unix_ms()
+
+        def stop(transaction: Transaction) -> int | None:
+            latest = collections.latest_collections(transaction.connection, 1)
+            if not latest or latest[0].has_ended:
+                return None
+            collections.stop_collection(transaction.connection, latest[0].id, now_ms)
+            return latest[0].id
+
+        stopped = await self._write(stop)
+        self._collecting.ask()
+        return {"id": stopped}
+
+    def _described(self, one: Collection) -> dict[str, object]:
+        outcome = self._collecting.progress(one.id) or one.outcome
+        described: dict[str, object] = msgspec.to_builtins(one)
+        return {**described, "outcome": msgspec.to_builtins(outcome), "ended": one.has_ended}
+
+    async def _write(self, action: Callable[[Transaction], T]) -> T:
+        def write() -> T:
+            with self._store.write() as transaction:
+                return action(transaction)
+
+        return await in_thread(self._executor, write)
