@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from tests.support.accounts import basic
 from tests.support.images import Image, image
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
 from tests.support.pushes import check_pull, push
-from tests.support.single import ADMIN_PASSWORD
+from tests.support.single import ADMIN_PASSWORD, twinhull
 
 _JSON: Final = {"Content-Type": "application/json"}
 
@@ -52,6 +53,12 @@ def pushed(node: ClusterNode, name: str, tags: range) -> dict[str, Image]:
 def is_equal(node: ClusterNode) -> bool:
     """Tell whether the node and its peers have the same, bytes included."""
     return bool(node.ask("POST", "/verify")["equal"])
+
+
+def run_twinhull(*arguments: str) -> None:
+    """Run a command that has to succeed."""
+    done = subprocess.run([str(twinhull()), *arguments], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def project_id(node: ClusterNode, name: str) -> int:
@@ -118,3 +125,32 @@ def test_restart_of_a_node_begins_no_new_life_while_its_peer_is_away(cluster: Cl
         a.stop()
         a.start()
     assert "database is an old copy" not in a.log.read_text()
+
+
+def test_old_backup_is_restored_into_the_living_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    a, b = cluster
+    name = new_name()
+    held = pushed(a, name, range(2))
+    backup = tmp_path / "old.tar"
+    run_twinhull("backup", str(backup), "--data-dir", str(a.data_dir))
+    held |= pushed(a, name, range(2, 4)) | pushed(b, name, range(4, 6))
+    b.repository(name).delete("manifests/v0").expect(202)
+    held.pop("v0")
+    cluster.wait_in_sync()
+    eventually(lambda: is_equal(a), what="b has all that a will lose, bytes included")
+    a.kill()
+    shutil.rmtree(a.data_dir)
+
+    run_twinhull("restore", str(backup), "--data-dir", str(a.data_dir))
+    a.start()
+    held |= pushed(a, name, range(6, 8))
+
+    cluster.wait_in_sync()
+    for node in (a, b):
+        assert sorted(node.repository(name).tags()) == sorted(held)
+        for tag, content in held.items():
+            check_pull(node.repository(name), content, tag)
+    eventually(lambda: is_equal(a) and is_equal(b), what="equal")
+    # The bytes of what was pushed after the backup are on the restored node's own disk again.
+    blobs = [blob.digest for content in held.values() for blob in content.blobs]
+    eventually(lambda: all(a.has_blob(digest) for digest in blobs), what="all bytes are back")

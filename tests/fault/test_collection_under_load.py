@@ -109,8 +109,8 @@ def test_ten_thousand_garbage_blobs_go_in_half_a_minute_while_pushes_go_on(
 ) -> None:
     a, b = cluster
     name, held = new_name(), {f"held-{number}": image(f"held {number}", layers=2) for number in range(10)}
-    for tag, content in held.items():
-        push(a.repository(name), content, tag)
+    for tag, before in held.items():
+        push(a.repository(name), before, tag)
     digests = plant(cluster, name)
     # Two clients make use of blobs from the end of the list, where the collector comes last.
     last = sorted(range(GARBAGE), key=lambda number: digests[number])[-2_000:]
@@ -134,15 +134,12 @@ def test_ten_thousand_garbage_blobs_go_in_half_a_minute_while_pushes_go_on(
     assert took_s < LIMIT_S
     assert outcome["note"] == ""
     assert outcome["blobs"] + outcome["kept"] + len(pushed) > GARBAGE * 0.99
-    for pusher in pushers:
-        assert len(pusher.pushed) > 10
-        for tag, content in pusher.pushed.items():
-            for node in (a, b):
-                check_pull(node.repository(name), content, tag)
-    for tag, content in held.items():
-        check_pull(a.repository(name), content, tag)
+    assert all(len(pusher.pushed) > 10 for pusher in pushers)
+    for node in (a, b):
+        for tag, named in {**pushed, **held}.items():
+            check_pull(node.repository(name), named, tag)
     cluster.wait_in_sync()
     eventually(lambda: a.ask("POST", "/verify")["equal"], what="equal")
-    named = {blob.digest for content in pushed.values() for blob in content.blobs}
-    left = [digest for digest in digests if a.has_blob(digest) and digest not in named]
+    in_use = {blob.digest for content in pushed.values() for blob in content.blobs}
+    left = [digest for digest in digests if a.has_blob(digest) and digest not in in_use]
     assert len(left) <= outcome["kept"]

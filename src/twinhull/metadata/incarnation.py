@@ -37,8 +37,8 @@ def is_copy(connection: Connection, node: str, place: str) -> bool:
     return known is not None and known != place
 
 
-def settle(connection: Connection, node: str, place: str) -> None:
-    """Note, in a writing transaction, where the database is now."""
+def move(connection: Connection, node: str, place: str) -> None:
+    """Note, in a writing transaction, where the database lies."""
     row = connection.execute(select(incarnations).where(incarnations.c.node == node)).first()
     origin, first_block = (row.origin, row.first_block) if row is not None else (node, 0)
     upsert(incarnations).run(connection, {"node": node, "origin": origin, "first_block": first_block, "place": place})

@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 
 from twinhull.kit.errors import Unavailable
 from twinhull.metadata.database import Database
@@ -18,15 +19,26 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 def migrate(database: Database) -> None:
     """Make or upgrade the tables; Unavailable when a newer release has written them."""
+    with database.write() as connection:
+        migrate_to(connection, "head")
+
+
+def migrate_to(connection: Connection, revision: str) -> None:
+    """Do that up to a revision, in a writing transaction; Unavailable when this release does not know it."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
-    with database.write() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-        known = {script.revision for script in scripts.walk_revisions()}
-        if current is not None and current not in known:
-            message = f"the metadata database is of a newer release (revision {current})"
-            raise Unavailable(message, hint="start that release, or restore the backup made before the upgrade")
-        if current != scripts.get_current_head():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    current, wanted = revision_of(connection), scripts.get_current_head() if revision == "head" else revision
+    known = {script.revision for script in scripts.walk_revisions()}
+    unknown = next((one for one in (current, wanted) if one is not None and one not in known), None)
+    if unknown is not None:
+        message = f"the metadata database is of a newer release (revision {unknown})"
+        raise Unavailable(message, hint="start that release, or restore the backup made before the upgrade")
+    if current != wanted:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return which revision the tables are of, or None if there are none."""
+    return MigrationContext.configure(connection).get_current_revision()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from twinhull.kit.clock import Clock
 from twinhull.metadata.database import Database
-from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, settle
+from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, move
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MANIFEST, split_content_key
@@ -70,7 +70,7 @@ class Store:
     def settle(self) -> None:
         """Note where the database is now, so that a copy of it can be told from it."""
         with self._database.write() as connection:
-            settle(connection, self._node, self._database.place())
+            move(connection, self._node, self._database.place())
 
     def begin_incarnation(self, *, place: str | None = None) -> str:
         """Write under a new origin from now on, in all processes of the node, and return it: the log went back in time."""

@@ -24,6 +24,7 @@ from twinhull.replication.joining import join as join_cluster
 from twinhull.replication.own_past import settle_own_past
 from twinhull.replication.page import SyncPage
 from twinhull.replication.trust import Identity, Trust, decode_invite
+from twinhull.upkeep.restoring import require_finished
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ def join(settings: Settings, token: str, own_data: str) -> None:
     """Make this data directory a member of the token's cluster; raises JoinRefused or PeerUnavailable."""
     if own_data != "refuse":
         raise JoinRefused(f"joining with --{own_data} is not possible yet", hint="join with an empty --data-dir")
+    require_finished(settings.data_dir)
     identity = join_cluster(
         decode_invite(token),
         trust_of(settings),
@@ -53,6 +55,7 @@ def join(settings: Settings, token: str, own_data: str) -> None:
 def initialise(settings: Settings) -> Initialised:
     """Bring the data directory to this release's form; an empty one becomes a cluster of one."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    require_finished(settings.data_dir)
     trust = trust_of(settings)
     clock = SystemClock()
     identity = trust.identity() if trust.exists() else trust.found(settings.node_name, clock)
