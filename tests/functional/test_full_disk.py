@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.collections import run_gc
 from tests.support.images import image, random_bytes, sha256
 from tests.support.pushes import check_pull, push
 from tests.support.registry_client import RegistryClient, Repository, location_of
@@ -97,3 +98,22 @@ def test_full_disk_refuses_manifests_and_blobs_alike_and_the_node_stays_up(
     after = image("after the disk was full", layers=1)
     push(repository, after, "after")
     check_pull(repository, after, "after")
+
+
+def test_garbage_is_collected_on_a_full_disk(node: SingleNode, small_disk: Path, repository: Repository) -> None:
+    held, garbage = image("held through the collection", layers=1), random_bytes("garbage", 20 * MEBIBYTE)
+    push(repository, held, "collected")
+    repository.push_blob(garbage, sha256(garbage)).expect(201)
+    ballast = fill(small_disk, 0)
+    try:
+        # The free pages of the files that are there are used up, so that not even an order can be written down.
+        while repository.client.request("POST", repository.path("blobs/uploads/")).status == 202:
+            continue
+        blob = random_bytes("no room", MEBIBYTE)
+        outcome = run_gc(node.data_dir, "--grace", "0s")["outcome"]
+
+        assert outcome["freed_bytes"] >= len(garbage)
+        check_pull(repository, held, "collected")
+        repository.push_blob(blob, sha256(blob)).expect(201)
+    finally:
+        ballast.unlink()

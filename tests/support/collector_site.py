@@ -20,6 +20,7 @@ from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector
 from twinhull.records.kinds import BLOB, MANIFEST, TAG, content_key, tag_key
 from twinhull.replication.protocol import KeptQuery
+from twinhull.upkeep.access import Access
 from twinhull.upkeep.ballast import Ballast
 from twinhull.upkeep.collector import Collector
 
@@ -66,12 +67,11 @@ class Site:
         self.clock = clock
         self.blobs = MemoryBlobs(clock=clock)
         self.members = Told()
+        self.access = Access(store, Ballast(directory / "ballast"), executor)
         self.collector = Collector(
-            store=store,
+            access=self.access,
             blobs=self.blobs,
             witnesses=self.members,
-            ballast=Ballast(directory / "ballast"),
-            executor=executor,
             clock=clock,
         )
 

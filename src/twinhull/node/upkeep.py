@@ -10,6 +10,7 @@ from twinhull.config.settings import Settings
 from twinhull.observe.metrics import Metrics
 from twinhull.peer.control import Order
 from twinhull.replication.engine import Engine
+from twinhull.upkeep.access import Access
 from twinhull.upkeep.ballast import Ballast
 from twinhull.upkeep.collecting import Collecting
 from twinhull.upkeep.collector import Collector
@@ -25,8 +26,9 @@ class Upkeep:
         """Take what can be set, what is to be kept in order, and where to tell of it."""
         jitter = random.Random()  # noqa: S311 - spreads work, hides nothing
         clock = engine.clock
-        collecting = _collecting(settings, engine, metrics)
-        self._gc_orders = GcOrders(collecting, engine.store, engine.executor)
+        access = Access(engine.store, Ballast(settings.data_dir / "ballast"), engine.executor)
+        collecting = _collecting(settings, engine, access, metrics)
+        self._gc_orders = GcOrders(collecting, access)
         self.runner: Final = Runner([collecting], clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
@@ -37,23 +39,7 @@ class Upkeep:
         return {"workers": self.runner.reports()}
 
 
-def _collecting(settings: Settings, engine: Engine, metrics: Metrics) -> Collecting:
-    ballast = Ballast(settings.data_dir / "ballast")
-    collector = Collector(
-        store=engine.store,
-        blobs=engine.blobs,
-        witnesses=Members(engine.neighbours, engine.store, engine.executor),
-        ballast=ballast,
-        executor=engine.executor,
-        clock=engine.clock,
-    )
-    return Collecting(
-        collector,
-        store=engine.store,
-        blobs=engine.blobs,
-        ballast=ballast,
-        executor=engine.executor,
-        clock=engine.clock,
-        settings=settings.gc,
-        metrics=metrics,
-    )
+def _collecting(settings: Settings, engine: Engine, access: Access, metrics: Metrics) -> Collecting:
+    members = Members(engine.neighbours, engine.store, engine.executor)
+    collector = Collector(access=access, blobs=engine.blobs, witnesses=members, clock=engine.clock)
+    return Collecting(collector, access=access, blobs=engine.blobs, clock=engine.clock, settings=settings.gc, metrics=metrics)

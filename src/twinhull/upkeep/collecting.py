@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
-from sqlalchemy import Connection
 
 from twinhull.blobs.store import BlobStore
 from twinhull.config.settings import GcSettings
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import Conflict, PeerUnavailable, StorageFull, TwinhullError
+from twinhull.kit.errors import Conflict, PeerUnavailable, TwinhullError
 from twinhull.metadata import garbage
 from twinhull.metadata import garbage_collections as collections
 from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
-from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
-from twinhull.replication.threads import in_thread
-from twinhull.upkeep.ballast import Ballast
+from twinhull.upkeep.access import Access
 from twinhull.upkeep.collector import Collector
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 # Another process of this node may have ordered a collection: the table is looked at so often.
 _LOOK_S: Final = 1.0
@@ -53,20 +47,16 @@ class Collecting:
         self,
         collector: Collector,
         *,
-        store: Store,
+        access: Access,
         blobs: BlobStore,
-        ballast: Ballast,
-        executor: Executor,
         clock: Clock,
         settings: GcSettings,
         metrics: Metrics,
     ) -> None:
         """Take what collects, where orders are found, and by which rules those of the schedule are made."""
         self._collector = collector
-        self._store = store
+        self._access = access
         self._blobs = blobs
-        self._ballast = ballast
-        self._executor = executor
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
@@ -81,10 +71,12 @@ class Collecting:
     async def wait_for_work(self) -> None:
         """Return when a collection is ordered or due."""
         if not self._is_recovered:
-            await self._write(lambda transaction: collections.fail_unfinished(transaction.connection, self._clock.unix_ms()))
-            await self._take_ballast()
+            await self._access.write(
+                lambda transaction: collections.fail_unfinished(transaction.connection, self._clock.unix_ms())
+            )
+            await self._access.keep_ballast()
             self._is_recovered = True
-        while not await self._read(collections.has_order):
+        while not await self._access.read(collections.has_order):
             await self._note_now_and_then()
             self._asked.clear()
             with suppress(TimeoutError):
@@ -98,7 +90,7 @@ class Collecting:
             return None
         number = running.collection.id
         try:
-            if await self._read(lambda connection: collections.is_stopping(connection, number)):
+            if await self._access.read(lambda connection: collections.is_stopping(connection, number)):
                 await running.steps.aclose()
                 await self._end(running, Status.STOPPED)
                 return None
@@ -137,7 +129,7 @@ class Collecting:
         def begin(transaction: Transaction) -> Collection | None:
             return collections.begin_collection(transaction.connection, self._clock.unix_ms())
 
-        begun = await self._write(begin)
+        begun = await self._access.write(begin)
         if begun is None:
             return None
         log.info("collection of garbage began", collection=begun.id, trigger=begun.order.trigger, dry_run=begun.order.dry_run)
@@ -149,8 +141,8 @@ class Collecting:
     async def _end(self, running: _Running, status: Status, error: str = "") -> None:
         self._running = None
         number, outcome, now_ms = running.collection.id, running.outcome, self._clock.unix_ms()
-        await self._take_ballast()
-        await self._write(
+        await self._access.keep_ballast()
+        await self._access.write(
             lambda transaction: collections.end_collection(
                 transaction.connection, number, status, outcome, now_ms=now_ms, error=error
             )
@@ -169,14 +161,14 @@ class Collecting:
             return
         self._noted_s = now_s
         now_ms = self._clock.unix_ms()
-        if await self._read(garbage.has_new_candidates):
-            await self._write(lambda transaction: garbage.begin_grace(transaction.connection, now_ms))
-        latest = await self._read(lambda connection: collections.latest_collections(connection, _LATEST))
+        if await self._access.read(garbage.has_new_candidates):
+            await self._access.write(lambda transaction: garbage.begin_grace(transaction.connection, now_ms))
+        latest = await self._access.read(lambda connection: collections.latest_collections(connection, _LATEST))
         if self._settings.interval_s and now_ms >= self._due_ms(latest, self._settings.interval_s, lambda _: True):
             order = self._order(latest)
-            await self._write(lambda transaction: collections.order_collection(transaction.connection, order, now_ms))
-        self._metrics.set(families.GC_CANDIDATES, to=await self._read(garbage.count_candidates))
-        self._metrics.set(families.STORAGE_FREE_BYTES, to=await in_thread(self._executor, self._blobs.free_bytes))
+            await self._access.write(lambda transaction: collections.order_collection(transaction.connection, order, now_ms))
+        self._metrics.set(families.GC_CANDIDATES, to=await self._access.read(garbage.count_candidates))
+        self._metrics.set(families.STORAGE_FREE_BYTES, to=await self._access.run(self._blobs.free_bytes))
 
     def _order(self, latest: list[Collection]) -> Order:
         walk_ms = self._due_ms(latest, self._settings.walk_interval_s, lambda one: one.order.walk and not one.order.dry_run)
@@ -189,23 +181,3 @@ class Collecting:
     def _due_ms(self, latest: list[Collection], interval_s: float, counts: Callable[[Collection], bool]) -> float:
         last_ms = next((one.asked_ms for one in latest if counts(one)), self._started_ms)
         return last_ms + interval_s * 1000
-
-    async def _take_ballast(self) -> None:
-        try:
-            await in_thread(self._executor, self._ballast.take)
-        except StorageFull:
-            log.warning("no space to keep back for collections on a full disk")
-
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        def read() -> T:
-            with self._store.read() as connection:
-                return query(connection)
-
-        return await in_thread(self._executor, read)
-
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
-        def write() -> T:
-            with self._store.write() as transaction:
-                return action(transaction)
-
-        return await in_thread(self._executor, write)

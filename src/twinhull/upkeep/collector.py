@@ -10,35 +10,26 @@ that cannot be asked may need everything.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-import structlog
 from sqlalchemy import Connection
 
 from twinhull.blobs.store import BlobStore
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import StorageFull
 from twinhull.metadata import garbage, members
 from twinhull.metadata.garbage import InRepository
 from twinhull.metadata.garbage_collections import Order, Outcome
-from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import VersionVector
 from twinhull.records.kinds import BLOB, MANIFEST, content_key
 from twinhull.replication.protocol import KeptQuery
-from twinhull.replication.threads import in_thread
-from twinhull.upkeep.ballast import Ballast
+from twinhull.upkeep.access import Access
 from twinhull.upkeep.judging import Verdict, judge_bytes, judge_in_repository
 from twinhull.upkeep.witnesses import Witnesses
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 # So many at a time, so that no writer waits long for the turn of the collector.
 _ROWS: Final = 250
@@ -60,19 +51,15 @@ class Collector:
     def __init__(
         self,
         *,
-        store: Store,
+        access: Access,
         blobs: BlobStore,
         witnesses: Witnesses,
-        ballast: Ballast,
-        executor: Executor,
         clock: Clock,
     ) -> None:
-        """Take what is known and what is here, whom to ask, and what to let go of on a full disk."""
-        self._store = store
+        """Take what is known and what is here, and whom to ask."""
+        self._access = access
         self._blobs = blobs
         self._witnesses = witnesses
-        self._ballast = ballast
-        self._executor = executor
         self._clock = clock
 
     async def collect(self, order: Order, outcome: Outcome, *, grace_s: float) -> AsyncGenerator[None, None]:
@@ -90,7 +77,7 @@ class Collector:
             async for manifests in self._untagged(due_ms, dry_run=order.dry_run):
                 outcome.manifests += manifests
                 yield
-        await self._write(lambda transaction: garbage.begin_grace(transaction.connection, began_ms))
+        await self._access.write(lambda transaction: garbage.begin_grace(transaction.connection, began_ms))
         unlinked: set[tuple[str, str]] = set()
         async for links in self._unlink(due_ms, dry_run=order.dry_run):
             outcome.links += len(links)
@@ -108,7 +95,7 @@ class Collector:
     async def _walk(self, due_ms: int) -> AsyncIterator[int]:
         """Make candidates of all blobs on the disk that nothing names."""
         digests = self._blobs.digests()
-        while page := await in_thread(self._executor, lambda: list(islice(digests, _ASKED))):
+        while page := await self._access.run(lambda: list(islice(digests, _ASKED))):
 
             def add(transaction: Transaction, page: list[Digest] = page) -> int:
                 connection = transaction.connection
@@ -118,7 +105,7 @@ class Collector:
                 garbage.add_strays(connection, strays, max(1, due_ms))
                 return len(strays)
 
-            yield await self._write(add)
+            yield await self._access.write(add)
 
     # -- manifests -------------------------------------------------------------------------------------------------
 
@@ -127,7 +114,7 @@ class Collector:
         deleted = True
         while deleted:
             deleted, after = False, ("", "")
-            while page := await self._read(partial(_untagged_page, before_ms=due_ms, after=after)):
+            while page := await self._access.read(partial(_untagged_page, before_ms=due_ms, after=after)):
                 after = page[-1]
                 if dry_run:
                     yield len(page)
@@ -140,7 +127,7 @@ class Collector:
                         if garbage.is_untagged(transaction.connection, repository, digest, due_ms)
                     )
 
-                count = await self._write(delete)
+                count = await self._access.write(delete)
                 deleted = deleted or count > 0
                 yield count
 
@@ -151,9 +138,9 @@ class Collector:
         after = ("", "")
         while True:
             if dry_run:
-                page = await self._read(partial(_links_page, due_ms=due_ms, after=after))
+                page = await self._access.read(partial(_links_page, due_ms=due_ms, after=after))
             else:
-                page = await self._write(partial(_unlink_page, due_ms=due_ms, after=after))
+                page = await self._access.write(partial(_unlink_page, due_ms=due_ms, after=after))
             if not page:
                 return
             after = page[-1].digest, page[-1].repository
@@ -167,9 +154,9 @@ class Collector:
         """Remove the bytes that nothing names."""
         cut: VersionVector | None = None
         after = ""
-        while page := await self._read(partial(_bytes_page, due_ms=due_ms, after=after, unlinked=unlinked)):
+        while page := await self._access.read(partial(_bytes_page, due_ms=due_ms, after=after, unlinked=unlinked)):
             after = page[-1]
-            needed = await self._read(partial(garbage.named_among, digests=page, unlinked=unlinked))
+            needed = await self._access.read(partial(garbage.named_among, digests=page, unlinked=unlinked))
             doubtful = [digest for digest in page if digest not in needed]
             if doubtful and cut is None:
                 cut = await self._witnesses.cut()
@@ -187,7 +174,7 @@ class Collector:
     async def _remove(self, digests: list[Digest], kept: set[str], asked: frozenset[str], due_ms: int) -> _Swept:
         def remove(transaction: Transaction) -> _Swept:
             connection = transaction.connection
-            if {node.id for node in members.nodes(connection)} - {self._store.node} - asked:
+            if {node.id for node in members.nodes(connection)} - {self._access.store.node} - asked:
                 # Somebody has joined since the members were asked.
                 return _Swept(0, 0, len(digests))
             named = garbage.named_among(connection, digests)
@@ -203,41 +190,17 @@ class Collector:
             return _Swept(len(sizes), sum(sizes.values()), len(kept & verdicts.keys()) + len(spared))
 
         try:
-            return await self._write(remove)
+            return await self._access.write(remove)
         finally:
             # Also after a failure: what was discarded has no name, and on a full disk its space is what is wanted.
-            await in_thread(self._executor, self._blobs.empty_trash)
+            await self._access.run(self._blobs.empty_trash)
 
     async def _would_remove(self, digests: list[Digest], kept: set[str]) -> _Swept:
         def look() -> list[int]:
             return [self._blobs.stat(digest) or 0 for digest in digests if digest not in kept]
 
-        sizes = await in_thread(self._executor, look)
+        sizes = await self._access.run(look)
         return _Swept(sum(size > 0 for size in sizes), sum(sizes), len(kept.intersection(digests)))
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        def read() -> T:
-            with self._store.read() as connection:
-                return query(connection)
-
-        return await in_thread(self._executor, read)
-
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
-        """Do it in a writing transaction; on a full disk once more, in the space that the ballast has kept."""
-
-        def write() -> T:
-            with self._store.write() as transaction:
-                return action(transaction)
-
-        try:
-            return await in_thread(self._executor, write)
-        except StorageFull:
-            if not await in_thread(self._executor, self._ballast.drop):
-                raise
-            log.warning("disk is full, ballast dropped to collect garbage")
-            return await in_thread(self._executor, write)
 
 
 def _untagged_page(connection: Connection, before_ms: int, after: tuple[str, str]) -> list[tuple[str, str]]:

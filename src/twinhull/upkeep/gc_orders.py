@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Connection
 
 from twinhull.kit.errors import Invalid
 from twinhull.metadata import garbage_collections as collections
 from twinhull.metadata.garbage_collections import Collection, Order
-from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
-from twinhull.replication.threads import in_thread
+from twinhull.upkeep.access import Access
 from twinhull.upkeep.collecting import Collecting
-
-T = TypeVar("T")
 
 _LISTED: Final = 20
 
@@ -24,11 +21,10 @@ _LISTED: Final = 20
 class GcOrders:
     """Takes orders for one node."""
 
-    def __init__(self, collecting: Collecting, store: Store, executor: Executor) -> None:
+    def __init__(self, collecting: Collecting, access: Access) -> None:
         """Take the worker, and where it finds its orders."""
         self._collecting = collecting
-        self._store = store
-        self._executor = executor
+        self._access = access
 
     def by_name(self) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
         """Return what may be asked, by name."""
@@ -42,8 +38,8 @@ class GcOrders:
             raise Invalid(f"the order cannot be read: {error}") from error
         if order.grace_s is not None and order.grace_s < 0:
             raise Invalid("the grace must not be less than 0")
-        now_ms = self._store.clock.unix_ms()
-        number = await self._write(lambda one: collections.order_collection(one.connection, order, now_ms))
+        now_ms = self._access.store.clock.unix_ms()
+        number = await self._access.write(lambda one: collections.order_collection(one.connection, order, now_ms))
         self._collecting.ask()
         return {"id": number}
 
@@ -53,17 +49,16 @@ class GcOrders:
         if wanted is not None and not isinstance(wanted, int):
             raise Invalid(f"{str(wanted)[:32]!r} is no collection's id")
 
-        def read() -> list[Collection]:
-            with self._store.read() as connection:
-                if wanted is not None:
-                    return [collections.collection(connection, wanted)]
-                return collections.latest_collections(connection, _LISTED)
+        def read(connection: Connection) -> list[Collection]:
+            if wanted is not None:
+                return [collections.collection(connection, wanted)]
+            return collections.latest_collections(connection, _LISTED)
 
-        return {"collections": [self._described(one) for one in await in_thread(self._executor, read)]}
+        return {"collections": [self._described(one) for one in await self._access.read(read)]}
 
     async def stop(self, _asked: Mapping[str, Any]) -> object:
         """Ask the collection that is under way to stop, and return its id, or null."""
-        now_ms = self._store.clock.unix_ms()
+        now_ms = self._access.store.clock.unix_ms()
 
         def stop(transaction: Transaction) -> int | None:
             latest = collections.latest_collections(transaction.connection, 1)
@@ -72,7 +67,7 @@ class GcOrders:
             collections.stop_collection(transaction.connection, latest[0].id, now_ms)
             return latest[0].id
 
-        stopped = await self._write(stop)
+        stopped = await self._access.write(stop)
         self._collecting.ask()
         return {"id": stopped}
 
@@ -80,10 +75,3 @@ class GcOrders:
         outcome = self._collecting.progress(one.id) or one.outcome
         described: dict[str, object] = msgspec.to_builtins(one)
         return {**described, "outcome": msgspec.to_builtins(outcome), "ended": one.has_ended}
-
-    async def _write(self, action: Callable[[Transaction], T]) -> T:
-        def write() -> T:
-            with self._store.write() as transaction:
-                return action(transaction)
-
-        return await in_thread(self._executor, write)
