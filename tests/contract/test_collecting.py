@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.collector_site import APP, GRACE_MS, Site
+from tests.support.collector_site import APP, GRACE_MS, OTHER, Site
 from twinhull.config.settings import GcSettings
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from twinhull.metadata import garbage_collections as collections
@@ -100,6 +100,19 @@ async def test_ordered_collection_is_done_and_its_outcome_kept(office: Office) -
     assert isinstance(shown, dict)
     assert shown["collections"][0]["outcome"]["freed_bytes"] == len("garbage")
     assert shown["collections"][0]["ended"]
+
+
+async def test_figures_of_what_is_stored_and_what_may_go_are_told(office: Office) -> None:
+    named, unnamed = office.site.blob("named", APP), office.site.blob("unnamed", APP)
+    office.site.link(named, OTHER)
+    office.site.manifest("one", named)
+    office.site.manifest("two", named, repository=OTHER)
+    await office.look()
+    shown = office.metrics.render()
+    assert f"{families.STORAGE_BLOBS.name} 2" in shown
+    assert f"{families.STORAGE_BYTES.name} 2" in shown
+    assert f"{families.GC_CANDIDATES.name} 1" in shown
+    assert office.site.candidates() == [unnamed]
 
 
 async def test_order_has_its_own_grace_or_that_of_the_node(office: Office) -> None:

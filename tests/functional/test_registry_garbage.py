@@ -129,5 +129,8 @@ async def test_blob_that_was_collected_between_its_commit_and_its_link_is_not_li
     reply = await alice("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(content)}", content)
     assert reply.status == 503
     blobs.vanishes = False
+    with node.store.read() as connection:
+        # Nor is it forgotten, should its bytes be there after all.
+        assert garbage.candidates_after(connection, "", 10) == [digest_of(content)]
     assert (await alice("HEAD", f"/v2/{REPOSITORY}/blobs/{digest_of(content)}")).status == 404
     assert (await alice("POST", f"/v2/{REPOSITORY}/blobs/uploads/?digest={digest_of(content)}", content)).status == 201

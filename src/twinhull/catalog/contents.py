@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown, StorageFull, Unavailable
+from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
 from twinhull.metadata import content as queries
+from twinhull.metadata import garbage
 from twinhull.metadata.content import VisibleBlob
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
@@ -123,6 +124,12 @@ class Contents:
             else:
                 transaction.put(BLOB, key, fields)
         return transaction.seq
+
+    def note_stray_now(self, digest: Digest) -> None:
+        """Let a collection look at a blob that was stored and could not be linked; for a caller that is in a thread."""
+        # Where nothing can be written, the next walk over the disk finds it.
+        with contextlib.suppress(TwinhullError), self._store.write() as transaction:
+            garbage.add_strays(transaction.connection, [digest], 0)
 
     async def delete(self, repository: str, digest: Digest) -> int:
         """Hide the blob from the repository, and return this node's change number.

@@ -12,7 +12,15 @@ from twinhull.blobs.store import ALGORITHM_LABEL, BlobStore, Upload
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.peers import NoUploadWatch, UploadWatch
 from twinhull.kit.digest import ALGORITHMS, Digest, algorithm_of
-from twinhull.kit.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, RangeInvalid, SizeInvalid, TooLarge
+from twinhull.kit.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    DigestInvalid,
+    RangeInvalid,
+    SizeInvalid,
+    TooLarge,
+    TwinhullError,
+)
 
 _REPOSITORY_LABEL: Final = "repository"
 
@@ -157,7 +165,12 @@ class Uploads:
     def _committing(self, repository: str, digest: Digest) -> Callable[[Upload], Committed]:
         def commit(upload: Upload) -> Committed:
             size = upload.commit(digest)
-            return Committed(size, self._contents.link_now(repository, digest, size))
+            try:
+                return Committed(size, self._contents.link_now(repository, digest, size))
+            except TwinhullError:
+                # The project went meanwhile, say: the bytes may be nobody's now.
+                self._contents.note_stray_now(digest)
+                raise
 
         return commit
 

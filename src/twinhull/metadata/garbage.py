@@ -48,6 +48,11 @@ _WAITING: Final = text(
     "SELECT digest FROM garbage_candidates WHERE digest > :after GROUP BY digest ORDER BY digest LIMIT :limit"
 )
 _COUNT: Final = text("SELECT count(DISTINCT digest) FROM garbage_candidates")
+_STORED: Final = text(
+    "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT digest, max(size) AS size FROM"
+    " (SELECT blob AS digest, size FROM manifest_blobs WHERE required UNION ALL SELECT digest, size FROM blob_links) AS named"
+    " GROUP BY digest) AS blobs"
+)
 _UNTAGGED_WHERE: Final = (
     " pushed_ms <= :before_ms"
     " AND NOT EXISTS (SELECT 1 FROM tags WHERE tags.repository = manifests.repository AND tags.digest = manifests.digest)"
@@ -162,6 +167,12 @@ def candidates_after(connection: Connection, after: str, limit: int) -> list[Dig
 def count_candidates(connection: Connection) -> int:
     """Return how many blobs may be garbage, due or not."""
     return int(connection.execute(_COUNT).scalar_one())
+
+
+def stored_blobs(connection: Connection) -> tuple[int, int]:
+    """Return how many blobs are named and how many bytes they are, each counted once; reads all that names one."""
+    row = connection.execute(_STORED).one()
+    return int(row[0]), int(row[1])
 
 
 def add_strays(connection: Connection, digests: Iterable[str], since_ms: int) -> None:

@@ -85,6 +85,10 @@ GC_CANDIDATES: Final = Family("twinhull_gc_candidates", Kind.GAUGE, "Blobs that 
 GC_BLOBS: Final = Family("twinhull_gc_blobs_total", Kind.COUNTER, "Blobs removed as garbage.")
 GC_BYTES: Final = Family("twinhull_gc_freed_bytes_total", Kind.COUNTER, "Bytes of blobs removed as garbage.")
 GC_RUNS: Final = Family("twinhull_gc_runs_total", Kind.COUNTER, "Collections of garbage ended.", ("status",))
+STORAGE_BLOBS: Final = Family("twinhull_storage_blobs", Kind.GAUGE, "Blobs that something names.", merge=Merge.LARGEST)
+STORAGE_BYTES: Final = Family(
+    "twinhull_storage_bytes", Kind.GAUGE, "Bytes of blobs that something names, each counted once.", merge=Merge.LARGEST
+)
 STORAGE_FREE_BYTES: Final = Family(
     "twinhull_storage_free_bytes", Kind.GAUGE, "Space left where the blobs lie.", merge=Merge.LARGEST
 )
@@ -118,6 +122,8 @@ VALUE_FAMILIES: Final = (
     GC_BLOBS,
     GC_BYTES,
     GC_RUNS,
+    STORAGE_BLOBS,
+    STORAGE_BYTES,
     STORAGE_FREE_BYTES,
     MEMORY_BYTES,
     CPU_SECONDS,

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 _LOOK_S: Final = 1.0
 # The grace of what lost its last name begins this soon, and the figures are this fresh.
 _NOTE_EVERY_S: Final = 60.0
+# How old the figures of what is stored may be: it takes a second to add up a hundred thousand images.
+_MEASURE_EVERY_S: Final = 600.0
 _LATEST: Final = 200
 
 
@@ -64,6 +66,7 @@ class Collecting:
         self._running: _Running | None = None
         self._started_ms = clock.unix_ms()
         self._noted_s = -_NOTE_EVERY_S
+        self._measured_s = -_MEASURE_EVERY_S
         self._is_recovered = False
 
     # -- worker ----------------------------------------------------------------------------------------------------
@@ -169,6 +172,11 @@ class Collecting:
             await self._access.write(lambda transaction: collections.order_collection(transaction.connection, order, now_ms))
         self._metrics.set(families.GC_CANDIDATES, to=await self._access.read(garbage.count_candidates))
         self._metrics.set(families.STORAGE_FREE_BYTES, to=await self._access.run(self._blobs.free_bytes))
+        if now_s - self._measured_s >= _MEASURE_EVERY_S:
+            self._measured_s = now_s
+            count, size = await self._access.read(garbage.stored_blobs)
+            self._metrics.set(families.STORAGE_BLOBS, to=count)
+            self._metrics.set(families.STORAGE_BYTES, to=size)
 
     def _order(self, latest: list[Collection]) -> Order:
         walk_ms = self._due_ms(latest, self._settings.walk_interval_s, lambda one: one.order.walk and not one.order.dry_run)
