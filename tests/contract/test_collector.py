@@ -127,6 +127,44 @@ async def test_blob_that_is_named_while_the_members_are_asked_stays(site: Site) 
     assert site.links(digest) == [OTHER]
 
 
+async def test_blob_that_loses_its_name_while_the_members_are_asked_about_others_stays(site: Site) -> None:
+    site.blob("asked about", APP)
+    digest = site.blob("not asked about", APP, OTHER)
+    manifest = site.manifest("elsewhere", digest, repository=OTHER)
+    await site.collect()
+    site.clock.advance(GRACE_MS + 1)
+
+    def lose() -> None:
+        site.delete_manifest(manifest, OTHER)
+        with site.store.write() as transaction:
+            transaction.delete(BLOB, content_key(OTHER, digest))
+
+    site.members.before_answer = lose
+    outcome = await site.collect()
+    assert (outcome.links, outcome.blobs) == (2, 1)
+    assert site.blobs.stat(digest) is not None
+    # Nor without its own grace, and without the members' word.
+    site.members.before_answer, site.members.asked_for = lambda: None, []
+    assert (await site.collect()).blobs == 0
+    assert (await site.collect_later()).blobs == 1
+    assert site.members.asked_for == [digest]
+
+
+async def test_bytes_wait_for_the_grace_of_the_name_that_was_lost_last(site: Site) -> None:
+    digest = site.blob("named twice", APP)
+    manifest = site.manifest("elsewhere", digest, repository=OTHER)
+    await site.collect()
+    site.clock.advance(GRACE_MS + 1)
+    # No link is left, and no manifest in the first repository: the bytes are looked at, and named in the second.
+    assert (await site.collect()).links == 1
+    with site.store.write() as transaction:
+        garbage.add_strays(transaction.connection, [digest], 1)
+    site.delete_manifest(manifest, OTHER)
+    assert (await site.collect()).blobs == 0
+    site.clock.advance(GRACE_MS + 1)
+    assert (await site.collect()).blobs == 1
+
+
 async def test_blob_that_is_stored_again_while_the_members_are_asked_stays(site: Site) -> None:
     digest = site.blob("pushed again", APP)
     site.members.before_answer = lambda: site.blobs.put(digest, b"pushed again")

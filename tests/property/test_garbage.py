@@ -27,7 +27,8 @@ def test_link_that_may_go_may_go_later_too(linked_ms: int | None, due_ms: int, l
         assert judge_in_repository(named=False, linked_ms=linked_ms, due_ms=due_ms + later_ms) is Verdict.UNLINK
 
 
-@given(named=st.booleans(), needed_elsewhere=st.booleans())
-def test_bytes_go_only_when_nobody_needs_them(*, named: bool, needed_elsewhere: bool) -> None:
-    verdict = judge_bytes(named=named, needed_elsewhere=needed_elsewhere)
-    assert (verdict is Verdict.REMOVE) == (not named and not needed_elsewhere)
+@given(named=st.booleans(), lately=st.booleans(), released=st.booleans())
+def test_bytes_go_only_when_nobody_needs_them_or_did_lately(*, named: bool, lately: bool, released: bool) -> None:
+    verdict = judge_bytes(named=named, lately=lately, released=released)
+    assert (verdict is Verdict.REMOVE) == (released and not named and not lately)
+    assert (verdict is Verdict.FORGET) == named

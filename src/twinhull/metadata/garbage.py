@@ -142,8 +142,13 @@ def needed_among(
 
     Without a time, those that are named now.
     """
-    lately = set() if quiet_ms is None else _among(connection, _YOUNG, digests, {"quiet_ms": quiet_ms})
+    lately = set() if quiet_ms is None else unnamed_lately_among(connection, digests, quiet_ms)
     return named_among(connection, digests, unlinked) | lately
+
+
+def unnamed_lately_among(connection: Connection, digests: Sequence[str], quiet_ms: int) -> set[str]:
+    """Return those of the digests that lost a name after then, as far as a collector has seen when."""
+    return _among(connection, _YOUNG, digests, {"quiet_ms": quiet_ms})
 
 
 def candidates_among(connection: Connection, digests: Sequence[str]) -> set[str]:

@@ -10,6 +10,7 @@ that cannot be asked may need everything.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from itertools import islice
@@ -153,41 +154,45 @@ class Collector:
     ) -> AsyncIterator[_Swept]:
         """Remove the bytes that nothing names."""
         cut: VersionVector | None = None
-        after = ""
-        while page := await self._access.read(partial(_bytes_page, due_ms=due_ms, after=after, unlinked=unlinked)):
+        going, after = sorted({Digest(digest) for digest, _ in unlinked}), ""
+        while page := await self._access.read(partial(_bytes_page, due_ms=due_ms, after=after, going=going)):
             after = page[-1]
-            needed = await self._access.read(partial(garbage.named_among, digests=page, unlinked=unlinked))
-            doubtful = [digest for digest in page if digest not in needed]
+            doubtful = await self._access.read(partial(_doubtful, digests=page, due_ms=due_ms, unlinked=unlinked))
             if doubtful and cut is None:
                 cut = await self._witnesses.cut()
             asked = self._witnesses.asked()
-            asking = [link for link in sorted(unlinked) if link[0] in page]
-            query = KeptQuery(digests=list(doubtful), vector=cut or {}, quiet_s=quiet_s, unlinked=asking)
+            asking = [link for link in sorted(unlinked) if link[0] in doubtful]
+            query = KeptQuery(digests=sorted(doubtful), vector=cut or {}, quiet_s=quiet_s, unlinked=asking)
             kept = await self._witnesses.kept(query) if doubtful else set()
             for start in range(0, len(page), _ROWS):
                 part = page[start : start + _ROWS]
                 if dry_run:
-                    yield await self._would_remove([digest for digest in part if digest not in needed], kept)
+                    yield await self._would_remove([digest for digest in part if digest in doubtful], kept)
                 else:
-                    yield await self._remove(part, kept, asked, due_ms)
+                    yield await self._remove(part, doubtful - kept, asked, due_ms)
 
-    async def _remove(self, digests: list[Digest], kept: set[str], asked: frozenset[str], due_ms: int) -> _Swept:
+    async def _remove(self, digests: list[Digest], released: set[Digest], asked: frozenset[str], due_ms: int) -> _Swept:
         def remove(transaction: Transaction) -> _Swept:
             connection = transaction.connection
             if {node.id for node in members.nodes(connection)} - {self._access.store.node} - asked:
                 # Somebody has joined since the members were asked.
                 return _Swept(0, 0, len(digests))
             named = garbage.named_among(connection, digests)
-            verdicts = {digest: judge_bytes(named=digest in named, needed_elsewhere=digest in kept) for digest in digests}
+            lately = garbage.unnamed_lately_among(connection, digests, due_ms)
+            verdicts = {
+                digest: judge_bytes(named=digest in named, lately=digest in lately, released=digest in released)
+                for digest in digests
+            }
             condemned = [digest for digest, verdict in verdicts.items() if verdict is Verdict.REMOVE]
+            waiting = sum(verdict is Verdict.WAIT for verdict in verdicts.values())
             here = {digest for digest in condemned if self._blobs.stat(digest) is not None}
             sizes = self._blobs.discard(condemned, untouched_since_ms=due_ms)
             # What is here and was spared has been touched: its link is being written, or its grace begins anew.
-            spared = [(digest, "") for digest in here - sizes.keys()]
-            garbage.begin_grace_again(connection, spared, self._clock.unix_ms())
-            done = [(digest, "") for digest in verdicts if digest not in kept and (digest, "") not in spared]
-            garbage.drop_candidates(connection, done)
-            return _Swept(len(sizes), sum(sizes.values()), len(kept & verdicts.keys()) + len(spared))
+            spared = here - sizes.keys()
+            garbage.begin_grace_again(connection, [(digest, "") for digest in spared], self._clock.unix_ms())
+            done = [one for one, verdict in verdicts.items() if verdict is not Verdict.WAIT and one not in spared]
+            garbage.drop_candidates(connection, [(digest, "") for digest in done])
+            return _Swept(len(sizes), sum(sizes.values()), waiting + len(spared))
 
         try:
             return await self._access.write(remove)
@@ -234,10 +239,15 @@ def _unlink_page(transaction: Transaction, due_ms: int, after: tuple[str, str]) 
     return page
 
 
-def _bytes_page(connection: Connection, due_ms: int, after: str, unlinked: set[tuple[str, str]]) -> list[Digest]:
+def _bytes_page(connection: Connection, due_ms: int, after: str, going: list[Digest]) -> list[Digest]:
     found = garbage.due_on_disk(connection, due_ms, after, _ASKED)
-    if not unlinked:
+    if not going:
         return found
     # Those whose links a dry run has left in place are no candidates of this kind yet.
-    more = {Digest(digest) for digest, _ in unlinked if digest > after}
-    return sorted({*found, *more})[:_ASKED]
+    first = bisect_right(going, after)
+    return sorted({*found, *going[first : first + _ASKED]})[:_ASKED]
+
+
+def _doubtful(connection: Connection, digests: list[Digest], due_ms: int, unlinked: set[tuple[str, str]]) -> set[Digest]:
+    """Return those whose bytes nothing needs as far as this node knows, nor needed until lately."""
+    return set(digests) - garbage.needed_among(connection, digests, due_ms, unlinked)

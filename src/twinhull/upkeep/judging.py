@@ -29,8 +29,8 @@ def judge_in_repository(*, named: bool, linked_ms: int | None, due_ms: int) -> V
     return Verdict.UNLINK if linked_ms <= due_ms else Verdict.WAIT
 
 
-def judge_bytes(*, named: bool, needed_elsewhere: bool) -> Verdict:
-    """Judge a blob's bytes: `named` by a manifest or link that this node knows, or needed by one that another node knows."""
+def judge_bytes(*, named: bool, lately: bool, released: bool) -> Verdict:
+    """Judge a blob's bytes: `named` here by a manifest or link, or until `lately`; `released` by all other members."""
     if named:
         return Verdict.FORGET
-    return Verdict.WAIT if needed_elsewhere else Verdict.REMOVE
+    return Verdict.REMOVE if released and not lately else Verdict.WAIT
