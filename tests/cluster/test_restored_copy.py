@@ -125,6 +125,32 @@ def test_copy_that_is_restored_while_its_peer_is_away_loses_neither_past(cluster
     eventually(lambda: is_equal(a) and is_equal(b), what="equal")
 
 
+def test_database_that_is_put_back_in_place_while_the_peer_is_away_loses_neither_past(cluster: Cluster) -> None:
+    a, b = cluster
+    name = new_name()
+    held = pushed(a, name, range(2))
+    a.stop()
+    before = (a.data_dir / "metadata.db").read_bytes()
+    a.start()
+    cluster.wait_in_sync()
+    held |= pushed(a, name, range(2, 5))
+    eventually(lambda: is_equal(a), what="b has all that a will forget, bytes included")
+    b.stop()
+    a.stop()
+    # The same file, with what was in it then.
+    (a.data_dir / "metadata.db").write_bytes(before)
+
+    a.start()
+    held |= pushed(a, name, range(5, 8))
+    b.start()
+
+    cluster.wait_in_sync()
+    for node in (a, b):
+        for tag, content in held.items():
+            check_pull(node.repository(name), content, tag)
+    eventually(lambda: is_equal(a) and is_equal(b), what="equal")
+
+
 def test_restart_of_a_node_begins_no_new_life_while_its_peer_is_away(cluster: Cluster) -> None:
     a, b = cluster
     before = a.log.read_text().count("database is an old copy")

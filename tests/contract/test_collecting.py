@@ -96,6 +96,10 @@ async def test_ordered_collection_is_done_and_its_outcome_kept(office: Office) -
     assert done.outcome == Outcome(links=1, blobs=1, freed_bytes=len("garbage"))
     assert done.asked_ms <= done.started_ms <= done.ended_ms
     assert f"{families.GC_BLOBS.name} 1" in office.metrics.render()
+    report = collections.report_of(done)
+    assert f"collection {number} asked for; trigger: manual, grace: the node's\n" in report
+    assert "removed 0 manifests, 1 links, 1 blobs of 7 bytes" in report
+    assert report.endswith("ended: done\n")
     shown = await office.orders.show({"id": number})
     assert isinstance(shown, dict)
     assert shown["collections"][0]["outcome"]["freed_bytes"] == len("garbage")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy import delete
+
 from tests.support.metadata import Opened
 from twinhull.kit.clock import ManualClock
-from twinhull.metadata.incarnation import ELSEWHERE
+from twinhull.metadata.incarnation import ELSEWHERE, move
 from twinhull.metadata.store import Store
+from twinhull.metadata.tables.log import changes
 from twinhull.metadata.transaction import ID_BLOCK, SLOTS
-from twinhull.records.change import node_of
+from twinhull.records.change import VersionVector, node_of
 from twinhull.records.kinds import PROJECT, SETTING
+from twinhull.replication.own_past import settle_by_answers
 
 
 def written(store: Store, name: str) -> tuple[int, int]:
@@ -66,6 +71,46 @@ def test_stamps_of_a_new_life_are_later_than_those_before(store: Store, clock: M
 
 def test_each_new_life_has_an_origin_of_its_own(store: Store) -> None:
     assert len({store.begin_incarnation() for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("vectors", "is_copy", "begins"),
+    [
+        ([], False, False),
+        ([], True, False),
+        ([{"n1": 2}, {}], False, False),
+        ([{"n1": 2}, {}], True, False),
+        ([{"n1": 3}, {}], False, True),
+        ([{"n1": 3}, None], False, True),
+        ([{"n1": 2}, None], False, False),
+        ([{"n1": 2}, None], True, True),
+        ([None], True, True),
+    ],
+)
+def test_new_life_begins_when_a_member_knows_more_or_a_copy_cannot_be_sure(
+    store: Store, *, vectors: list[VersionVector | None], is_copy: bool, begins: bool
+) -> None:
+    for name in "ab":
+        written(store, name)
+    if is_copy:
+        store.settle()
+        with store.write() as transaction:
+            move(transaction.connection, store.node, ELSEWHERE)
+    settle_by_answers(store, vectors)
+    assert (store.origin != "n1") == begins
+    assert not store.is_copy()
+
+
+def test_database_is_a_copy_when_its_log_was_longer_before(opened: Opened, clock: ManualClock) -> None:
+    store = Store(opened.database, node="n1", slot=0, clock=clock)
+    written(store, "a")
+    store.settle()
+    with opened.database.write() as connection:
+        connection.execute(delete(changes))
+    # PostgreSQL's place tells of a history that was gone back in; no position is shared there.
+    assert store.is_copy() == (opened.database.position() is not None)
+    store.refresh_position()
+    assert not store.is_copy()
 
 
 def test_database_is_a_copy_when_it_was_opened_elsewhere_before(store: Store) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, delete, func, select, update
 
+from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, NotFound
 from twinhull.metadata.tables.garbage import collections
 
@@ -82,6 +83,28 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
     def has_ended(self) -> bool:
         """Whether nothing more will come of it."""
         return self.status not in _OPEN
+
+
+def report_of(found: Collection) -> str:
+    """Return what there is to say of a collection, as lines of a log for people."""
+    order, outcome = found.order, found.outcome
+    wishes = [
+        ("dry run", order.dry_run),
+        ("untagged manifests too", order.delete_untagged),
+        ("every file looked at", order.walk),
+    ]
+    grace = "the node's" if order.grace_s is None else f"{order.grace_s:g} s"
+    asked = ", ".join([f"trigger: {order.trigger}", f"grace: {grace}", *(wish for wish, is_so in wishes if is_so)])
+    lines = [(found.asked_ms, f"collection {found.id} asked for; {asked}")]
+    if found.started_ms:
+        lines.append((found.started_ms, "began"))
+    if found.ended_ms:
+        verb = "would remove" if order.dry_run else "removed"
+        done = f"{outcome.manifests} manifests, {outcome.links} links, {outcome.blobs} blobs of {outcome.freed_bytes} bytes"
+        lines.append((found.ended_ms, f"{verb} {done}; {outcome.strays} without a record found, {outcome.kept} kept"))
+        lines.extend([(found.ended_ms, f"some stay: {outcome.note}")] if outcome.note else [])
+        lines.append((found.ended_ms, f"ended: {found.status}" + (f", {found.error}" if found.error else "")))
+    return "".join(f"{rfc3339(at_ms)} {text}\n" for at_ms, text in lines)
 
 
 def order_collection(connection: Connection, order: Order, now_ms: int) -> int:

@@ -63,9 +63,13 @@ class Store:
         return self._origin
 
     def is_copy(self) -> bool:
-        """Tell whether the database may be an old copy: it was opened last at another place."""
+        """Tell whether the database may be an old copy: it was opened last at another place, or its log was longer.
+
+        To be asked before `refresh_position`: until then the published position is that of the database's last life.
+        """
         with self._database.read() as connection:
-            return is_copy(connection, self._node, self._database.place())
+            is_elsewhere = is_copy(connection, self._node, self._database.place())
+        return is_elsewhere or (self._database.position() or 0) > self.position()
 
     def settle(self) -> None:
         """Note where the database is now, so that a copy of it can be told from it."""

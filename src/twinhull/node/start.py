@@ -63,8 +63,8 @@ def initialise(settings: Settings) -> Initialised:
     with closing(database):
         migrate(database)
         store = Store(database, node=identity.node, slot=identity.slot, clock=clock)
-        store.refresh_position()
         settle_own_past(store, trust)
+        store.refresh_position()
         # What an earlier life was sure of may have been overtaken.
         SyncPage(settings.run_dir / "in-sync").set_until(0)
         FilesystemBlobs(settings.data_dir).recover(clock.unix_ms() - int(settings.limits.upload_idle_s * 1000))

@@ -31,8 +31,12 @@ def settle_own_past(store: Store, trust: Trust) -> None:
     """Let the node write under a new origin if its database is an old copy, or may be one and not every peer can say so."""
     with store.read() as connection:
         others = [node for node in members.nodes(connection) if node.id != store.node]
+    settle_by_answers(store, asyncio.run(_ask(others, trust)) if others else [])
+
+
+def settle_by_answers(store: Store, vectors: Sequence[VersionVector | None]) -> None:
+    """Do that by what each of the other members has applied; None stands for one that does not answer."""
     have, origin = store.vector().get(store.origin, 0), store.origin
-    vectors = asyncio.run(_ask(others, trust)) if others else []
     known = max((vector.get(origin, 0) for vector in vectors if vector is not None), default=0)
     if known > have or (store.is_copy() and None in vectors):
         began = store.begin_incarnation()
