@@ -16,8 +16,8 @@ from tests.support.nodes import Cluster, eventually, new_name, running_cluster
 from tests.support.pushes import check_pull, push
 from tests.support.single import twinhull
 
-GARBAGE: Final = 4_000
-KILLS: Final = 4
+GARBAGE: Final = 2_000
+KILLS: Final = 2
 DAY_S: Final = 86_400.0
 
 
@@ -46,8 +46,8 @@ def test_node_that_is_killed_while_it_collects_keeps_what_is_named(cluster: Clus
             deleted = store.vector()[store.node] - planted
         return deleted + sum(not a.has_blob(digest) for digest in digests)
 
-    # Of the 8,000 steps there are, the first half deletes links, the second removes bytes.
-    moments = sorted(random.Random("when to kill").sample(range(500, 2 * GARBAGE - 1_000), KILLS))
+    # Of the 4,000 steps there are, the first half deletes links, the second removes bytes.
+    moments = sorted(random.Random("when to kill").sample(range(250, 2 * GARBAGE - 500), KILLS))
     left = [GARBAGE]
     for moment in moments:
         command = [str(twinhull()), "gc", "--grace", "1h", "--data-dir", str(a.data_dir)]

@@ -38,7 +38,7 @@ DIGEST: Final = digest_of(CONTENT)
 MANIFEST_DIGEST: Final = digest_of(b"the manifest that names it")
 REPOSITORIES: Final = ("p/a", "p/b")
 ALL: Final = 10_000
-FEW = hypothesis.settings(max_examples=max(40, hypothesis.settings().max_examples // 20))
+FEW = hypothesis.settings(max_examples=max(25, hypothesis.settings().max_examples // 20))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
