@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.collections import run_gc
 from tests.support.images import OCI_EMPTY, OCI_LAYER, OCI_MANIFEST, encode, image, random_bytes, sha256
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name
-from tests.support.pushes import check_pull, push, put_manifest
+from tests.support.pushes import check_pull, digest_of_tag, push, put_manifest
 
 
 def orphan(node: ClusterNode, name: str, seed: str) -> str:
@@ -77,6 +77,28 @@ def test_bytes_stay_while_a_peer_is_away_which_may_name_them(pair: Cluster) -> N
     for node in (a, b):
         check_pull(node.repository(name), late, "v1")
         assert all(node.has_blob(blob.digest) for blob in late.blobs)
+
+
+def test_member_that_only_another_one_reaches_is_asked_through_it(trio: Cluster) -> None:
+    a, b, c = trio
+    name, late = new_name(), image("named beyond the cut", layers=1)
+    digest = orphan(a, name, "orphan of a chain")
+    for blob in late.blobs:
+        a.repository(name).push_blob(blob.content, blob.digest).expect(201)
+        has_arrived(c, blob.digest)
+    trio.part(a, c)
+    eventually(lambda: a.state_of(c) == "down" and c.state_of(a) == "down", what="a and c do not reach each other")
+    put_manifest(c.repository(name), late, "v1").expect(201)
+    eventually(lambda: digest_of_tag(a.repository(name), "v1") == late.digest, what="a has heard of it by way of b")
+
+    outcome = run_gc(a.data_dir, "--grace", "0s")["outcome"]
+
+    assert outcome["note"] == ""
+    assert not a.has_blob(digest)
+    assert all(a.has_blob(blob.digest) for blob in late.blobs)
+    b.kill()
+    orphan(a, name, "one more orphan")
+    assert "cannot be asked" in run_gc(a.data_dir, "--grace", "0s")["outcome"]["note"]
 
 
 def test_deleted_image_gives_its_space_back_and_what_it_shares_stays(pair: Cluster) -> None:

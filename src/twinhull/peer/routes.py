@@ -27,7 +27,6 @@ from twinhull.replication.protocol import (
     FromSource,
     FromSubscriber,
     HoldRequest,
-    KeptAnswer,
     KeptQuery,
     RecordAnswer,
     RecordQuery,
@@ -171,9 +170,9 @@ class PeerRoutes:
         return web.Response(body=msgspec.msgpack.encode(VectorAnswer(vector=await self._answers.vector())))
 
     async def kept(self, request: web.Request) -> web.Response:
-        """Return those of the named blobs that this node needs: the peer is about to remove them."""
+        """Return which of the named blobs this node needs: the peer is about to remove them."""
         query = msgspec.msgpack.decode(await request.read(), type=KeptQuery)
-        return web.Response(body=msgspec.msgpack.encode(KeptAnswer(kept=await self._answers.kept(query))))
+        return web.Response(body=msgspec.msgpack.encode(await self._answers.kept(query)))
 
     async def bucket(self, request: web.Request) -> web.Response:
         """Return the keys of one bucket of this node's state."""

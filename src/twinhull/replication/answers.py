@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from twinhull.kit.errors import ProtocolError, Unavailable
+import msgspec
+
+from twinhull.kit.errors import NotFound, ProtocolError, Unavailable
 from twinhull.metadata import garbage, members
 from twinhull.records.change import Change, VersionVector, covers
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
 from twinhull.records.merge import decode, values_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed, SubscriberLink
-from twinhull.replication.protocol import Hello, KeptQuery, RecordQuery, SummaryAnswer, check_greeting
+from twinhull.replication.protocol import Hello, KeptAnswer, KeptQuery, RecordQuery, SummaryAnswer, check_greeting
 from twinhull.replication.threads import in_thread
 
 # Who collects garbage is not kept waiting longer by a peer that is behind.
 _CATCH_UP_S: Final = 10.0
 _CATCH_UP_STEP_S: Final = 0.05
+_PASSED_ON_S: Final = 15.0
 
 
 class Answers:
@@ -95,14 +98,20 @@ class Answers:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return await in_thread(self._engine.executor, self._engine.store.vector)
 
-    async def kept(self, query: KeptQuery) -> list[str]:
-        """Return those of the blobs that this node names, or named until lately, once its state covers the query's vector.
+    async def kept(self, query: KeptQuery) -> KeptAnswer:
+        """Return which of the blobs this node names, or named until lately, once its state covers the query's vector.
 
-        Raises Unavailable when that takes too long.
+        A question for another member is passed on to it. Raises Unavailable when this node is behind for too long, or the
+        other member does not answer either.
         """
         engine = self._engine
+        if query.node and query.node != engine.identity.node:
+            neighbour = engine.neighbours.get(query.node)
+            if neighbour is None:
+                raise NotFound(f"node {query.node[:64]!r} is no peer of this node")
+            return await neighbour.client.kept(msgspec.structs.replace(query, node=""), timeout_s=_PASSED_ON_S)
         end_s = engine.clock.monotonic_s() + _CATCH_UP_S
-        while not covers(await in_thread(engine.executor, engine.store.vector), query.vector):
+        while not covers(vector := await in_thread(engine.executor, engine.store.vector), query.vector):
             if engine.clock.monotonic_s() > end_s:
                 raise Unavailable("this node is behind, and cannot say yet which blobs it needs")
             await asyncio.sleep(_CATCH_UP_STEP_S)
@@ -112,7 +121,7 @@ class Answers:
             with engine.store.read() as connection:
                 return sorted(garbage.needed_among(connection, query.digests, quiet_ms, set(query.unlinked)))
 
-        return await in_thread(engine.executor, read)
+        return KeptAnswer(kept=await in_thread(engine.executor, read), vector=vector)
 
     async def bucket(self, kind: str, bucket: int) -> dict[str, int]:
         """Return the keys of one bucket of this node's state, each with the hash of its record."""

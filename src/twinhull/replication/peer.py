@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twinhull.kit.digest import Digest
 from twinhull.records.change import Change, VersionVector
-from twinhull.replication.protocol import FromSource, FromSubscriber, KeptQuery, SummaryAnswer
+from twinhull.replication.protocol import FromSource, FromSubscriber, KeptAnswer, KeptQuery, SummaryAnswer
 
 
 class SourceLink(Protocol):
@@ -57,8 +57,8 @@ class Peer(Protocol):
         """Return what the peer has applied."""
         ...
 
-    async def kept(self, query: KeptQuery, *, timeout_s: float) -> set[str]:
-        """Return those of the blobs that the peer needs, answered by a state that covers the query's vector."""
+    async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
+        """Return which of the blobs the peer needs, or the node that it is to ask for us."""
         ...
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:

@@ -147,10 +147,9 @@ class PeerClient:
         answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
         return msgspec.msgpack.decode(answer, type=VectorAnswer).vector
 
-    async def kept(self, query: KeptQuery, *, timeout_s: float) -> set[str]:
-        """Return those of the blobs that the peer needs, answered by a state that covers the query's vector."""
-        answer = await self._post("/blobs/kept", query, timeout_s=timeout_s)
-        return set(msgspec.msgpack.decode(answer, type=KeptAnswer).kept)
+    async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
+        """Return which of the blobs the peer needs, or the node that it is to ask for us."""
+        return msgspec.msgpack.decode(await self._post("/blobs/kept", query, timeout_s=timeout_s), type=KeptAnswer)
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""

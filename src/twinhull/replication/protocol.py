@@ -207,12 +207,15 @@ class KeptQuery(msgspec.Struct, frozen=True, kw_only=True):
     quiet_s: float
     # Links (digest, repository) that the asking node would have deleted, were this not a trial.
     unlinked: list[tuple[str, str]] = []
+    # Who shall answer, if not the node that is asked: it passes the question on to one that the asking node cannot reach.
+    node: str = ""
 
 
 class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Those of the blobs that must stay."""
+    """Those of the blobs that must stay, and what the answering node has applied."""
 
     kept: list[str]
+    vector: VersionVector
 
 
 class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):

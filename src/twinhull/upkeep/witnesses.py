@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Final, Protocol
+
+import msgspec
 
 from twinhull.kit.errors import PeerUnavailable, TwinhullError
 from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector, covers, joined
 from twinhull.replication.neighbours import Neighbour, Neighbours
-from twinhull.replication.protocol import KeptQuery
+from twinhull.replication.protocol import KeptAnswer, KeptQuery
 from twinhull.replication.threads import in_thread
 
 _ASK_S: Final = 20.0
@@ -50,11 +53,10 @@ class Members:
 
     async def cut(self) -> VersionVector:
         """Ask each for its vector, and wait until this node has what they have."""
-        neighbours = self._neighbours.all()
-        vectors = await asyncio.gather(*(_vector_of(neighbour) for neighbour in neighbours))
+        answers = await self._ask_all(KeptQuery(digests=[], vector={}, quiet_s=0))
         cut = await in_thread(self._executor, self._store.vector)
-        for vector in vectors:
-            cut = joined(cut, vector)
+        for answer in answers:
+            cut = joined(cut, answer.vector)
         for _ in range(_LOOKS_MAX):
             if covers(await in_thread(self._executor, self._store.vector), cut):
                 return cut
@@ -64,22 +66,24 @@ class Members:
 
     async def kept(self, query: KeptQuery) -> set[str]:
         """Ask each of them."""
-        answers = await asyncio.gather(*(_kept_by(neighbour, query) for neighbour in self._neighbours.all()))
-        return set().union(*answers)
+        return {digest for answer in await self._ask_all(query) for digest in answer.kept}
 
+    async def _ask_all(self, query: KeptQuery) -> list[KeptAnswer]:
+        neighbours = self._neighbours.all()
+        return await asyncio.gather(*(self._ask(neighbour, query) for neighbour in neighbours))
 
-async def _vector_of(neighbour: Neighbour) -> VersionVector:
-    try:
-        return await neighbour.client.vector(timeout_s=_ASK_S)
-    except TwinhullError as error:
-        raise _silent(neighbour, error) from error
-
-
-async def _kept_by(neighbour: Neighbour, query: KeptQuery) -> set[str]:
-    try:
-        return await neighbour.client.kept(query, timeout_s=_ASK_S)
-    except TwinhullError as error:
-        raise _silent(neighbour, error) from error
+    async def _ask(self, neighbour: Neighbour, query: KeptQuery) -> KeptAnswer:
+        """Ask one of them, through another one if need be: not every office reaches every other."""
+        try:
+            return await neighbour.client.kept(query, timeout_s=_ASK_S)
+        except TwinhullError as error:
+            failure = error
+        passed_on = msgspec.structs.replace(query, node=neighbour.node.id)
+        for other in self._neighbours.all():
+            if other is not neighbour and other.puller.connected:
+                with suppress(TwinhullError):
+                    return await other.client.kept(passed_on, timeout_s=_ASK_S)
+        raise _silent(neighbour, failure) from failure
 
 
 def _silent(neighbour: Neighbour, error: TwinhullError) -> PeerUnavailable:
