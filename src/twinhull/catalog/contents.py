@@ -30,7 +30,7 @@ SIZES_CACHED_MAX: Final = 50_000
 # A mount without a source looks at no more than so many repositories.
 HOMES_MAX: Final = 200
 # A link that nothing but a client's question shows to be of use is renewed when it is older than this.
-RENEW_AFTER_S: Final = 3600.0
+RENEW_AFTER_S: Final = 12 * 3600.0
 
 _T = TypeVar("_T")
 

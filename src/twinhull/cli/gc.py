@@ -27,7 +27,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
     grace: Annotated[
         str | None,
-        typer.Option("--grace", metavar="DURATION", help="What is younger stays, e.g. 30m.  [default: gc.grace_s, 2 hours]"),
+        typer.Option("--grace", metavar="DURATION", help="What is younger stays, e.g. 30m.  [default: gc.grace_s, a day]"),
     ] = None,
     delete_untagged: Annotated[bool, typer.Option("--delete-untagged", help="Delete manifests without a tag too.")] = False,
     walk: Annotated[bool, typer.Option("--walk", help="Look at every file, for blobs that no record knows.")] = False,

@@ -105,7 +105,8 @@ class GcSettings:
     """Collecting garbage: blobs that nothing names any more."""
 
     interval_s: Annotated[float, "how often garbage is collected; 0: only when asked for"] = 24 * 3600.0
-    grace_s: Annotated[float, "what was pushed, mounted, asked for or unnamed within this time stays"] = 2 * 3600.0
+    # A push may take hours over a thin line, and its first blobs are named by its last request.
+    grace_s: Annotated[float, "what was pushed, mounted, asked for or unnamed within this time stays"] = 24 * 3600.0
     delete_untagged: Annotated[bool, "collections by schedule delete manifests without a tag too"] = False
     walk_interval_s: Annotated[float, "how often every file is looked at for blobs that no record knows; 0: never"] = (
         7 * 24 * 3600.0
