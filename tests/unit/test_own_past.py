@@ -71,6 +71,29 @@ async def test_node_goes_on_under_another_origin_when_a_peer_knows_more_of_it(
     assert peer.store.vector()[restored.store.origin] == 2
 
 
+async def test_node_begins_one_new_life_when_several_peers_know_more_of_it(
+    tmp_path: Path, executor: ThreadPoolExecutor, agents: list[Agent]
+) -> None:
+    clock = SystemClock()
+    whole, copy = old_copy(tmp_path, clock)
+    before, restored = Agent(whole, executor, clock), Agent(copy, executor, clock)
+    others = [Agent(new_store(tmp_path, node, slot, clock), executor, clock) for slot, node in enumerate("bcd", start=1)]
+    agents.extend((before, restored, *others))
+    for other in others:
+        other.reads_from(before)
+    await until(lambda: all(other.store.vector() == {"a": 20} for other in others))
+    await before.close()
+
+    for other in others:
+        restored.reads_from(other)
+    await until(lambda: restored.store.vector().get("a") == 20)
+    restored.write("new", n="1")
+
+    lives = {change.origin for _, change in restored.store.changes_since(0, 1000)}
+    assert lives == {"a", restored.store.origin}
+    await until(lambda: all(puller.connected for puller in restored.pullers.values()))
+
+
 async def test_node_that_peers_know_no_more_of_keeps_its_origin(
     tmp_path: Path, executor: ThreadPoolExecutor, agents: list[Agent]
 ) -> None:

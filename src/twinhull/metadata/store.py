@@ -76,12 +76,17 @@ class Store:
         with self._database.write() as connection:
             move(connection, self._node, self._database.place())
 
-    def begin_incarnation(self, *, place: str | None = None) -> str:
-        """Write under a new origin from now on, in all processes of the node, and return it: the log went back in time."""
+    def begin_incarnation(self, *, instead_of: str = "", place: str | None = None) -> str:
+        """Write under a new origin from now on, in all processes of the node, and return it: the log went back in time.
+
+        With an origin, only if that is still the one: whoever found out first has begun the new life already.
+        """
         with self._database.write() as connection:
-            place = self._database.place() if place is None else place
-            self._origin = begin_incarnation(connection, self._node, place)
-        return self._origin
+            current = current_origin(connection, self._node)
+            if instead_of in ("", current):
+                current = begin_incarnation(connection, self._node, self._database.place() if place is None else place)
+        self._origin = current
+        return current
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

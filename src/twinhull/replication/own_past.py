@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -57,9 +58,9 @@ async def check_own_past(
     if vector.get(origin, 0) <= acknowledgements.own_seq:
         return
     have = (await in_thread(executor, store.vector)).get(origin, 0)
-    if vector[origin] <= have or origin != store.origin:
+    if vector[origin] <= have and origin == store.origin:
         return
-    began = await in_thread(executor, store.begin_incarnation)
+    began = await in_thread(executor, partial(store.begin_incarnation, instead_of=origin))
     acknowledgements.writes_as(began)
     log.error("log of this node has gone back in time", peer=node, origin=origin, has=have, goes_on_as=began)
     message = f"this node's log has gone back in time: it ends at {have}, and peer {node} has had {vector[origin]} of it"
