@@ -76,6 +76,12 @@ def test_restored_node_serves_what_was_there(backup: Path, held: dict[str, Image
         check_pull(repository, later, "later")
 
 
+def test_whole_backup_is_found_to_be_whole_without_being_restored(backup: Path, tmp_path: Path) -> None:
+    done = run("restore", "--check", str(backup), "--data-dir", str(tmp_path / "data"))
+    assert b"is whole in the backup: 15 blobs" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
 def test_backup_through_pipes_is_the_same(node: SingleNode, held: dict[str, Image], tmp_path: Path) -> None:
     written = run("backup", "-", "--data-dir", str(node.data_dir)).stdout
     run("restore", "-", "--data-dir", str(tmp_path / "data"), stdin=written)
@@ -177,6 +183,8 @@ def test_damaged_backup_is_refused_and_leaves_nothing(
 ) -> None:
     damaged = tmp_path / "damaged.tar"
     damaged.write_bytes(damage(backup.read_bytes()))
+    done = run("restore", "--check", str(damaged), code=1)
+    assert said in done.stderr.decode()
     done = run("restore", str(damaged), "--data-dir", str(tmp_path / "data"), code=1)
     assert said in done.stderr.decode()
     assert list((tmp_path / "data").iterdir()) == []

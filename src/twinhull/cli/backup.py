@@ -40,17 +40,26 @@ def backup(file: FileArgument, *, config: ConfigOption = None, data_dir: DataDir
         _say(f"warning: {len(trailer.rotten)} blobs are rotten, the first is {trailer.rotten[0]}; run `twinhull scrub`")
 
 
-def restore(file: FileArgument, *, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def restore(
+    file: FileArgument,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only read the backup, and tell whether it is whole.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Make a node anew from a backup, in an empty data directory; start it with `twinhull serve` then."""
     from twinhull.config.load import load_settings
 
     settings = load_settings(config, os.environ, {"data_dir": data_dir}).settings
     from twinhull.cli.progress import human_bytes, transfer_progress
+    from twinhull.kit.clock import rfc3339
     from twinhull.node.backup import restore as restore_node
+    from twinhull.upkeep.restoring import check as check_backup
 
-    with _source(file) as source, transfer_progress("restore") as track:
-        header, trailer = restore_node(settings, source, track)
-    print(f"node {header.name} is restored in {settings.data_dir}: {trailer.blobs} blobs, {human_bytes(trailer.blob_bytes)}")
+    with _source(file) as source, transfer_progress("check" if check else "restore") as track:
+        header, trailer = check_backup(source, track) if check else restore_node(settings, source, track)
+    done = f"is restored in {settings.data_dir}" if not check else f"of {rfc3339(header.created_ms)} is whole in the backup"
+    print(f"node {header.name} {done}: {trailer.blobs} blobs, {human_bytes(trailer.blob_bytes)}")
     absent = trailer.missing + len(trailer.rotten)
     if absent:
         _say(f"warning: {absent} blobs were not in the backup, or rotten; the node fetches them from its peers")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
 from twinhull.blobs.disk import sync_directory, translated
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.blobs.store import ALGORITHM_LABEL
-from twinhull.kit.digest import parse_digest
+from twinhull.kit.digest import Digest, algorithm_of, hex_of, new_hash, parse_digest
 from twinhull.kit.errors import Conflict, DigestInvalid, Invalid
 from twinhull.metadata.database import Database
 from twinhull.metadata.dump import Loading, Page
@@ -56,7 +56,7 @@ def restore(
             # The rows are committed when all else has been found to be right.
             with database.write() as connection:
                 loading = Loading(connection, archive.header.revision)
-                trailer = _Restoring(archive, folder, loading, track).run()
+                trailer = _Reading(archive, _DataDirectory(folder, loading), track).run()
                 loading.finish()
                 move(connection, archive.header.node, ELSEWHERE)
         finally:
@@ -70,25 +70,97 @@ def restore(
     return archive.header, trailer
 
 
+def check(source: BinaryIO, track: Track) -> tuple[Header, Trailer]:
+    """Read the whole backup and return whose it is and what is in it; raises Invalid as `restore` does, and writes nothing."""
+    archive = ArchiveReader(source)
+    return archive.header, _Reading(archive, _Nowhere(), track).run()
+
+
 def require_finished(data_dir: Path) -> None:
     """Raise Conflict if a restore into this data directory did not come to its end."""
     if (data_dir / UNFINISHED).exists():
         raise Conflict(f"the restore into {data_dir} was cut off", hint="run `twinhull restore` again")
 
 
-class _Restoring:
-    def __init__(self, archive: ArchiveReader, folder: Path, loading: Loading, track: Track) -> None:
-        self._archive = archive
-        self._folder = folder
-        self._loading = loading
-        self._track = track
+class _Target(Protocol):
+    """Where the members of a backup go."""
+
+    def page(self, page: Page) -> None:
+        """Take rows; raises Invalid where they do not belong."""
+        ...
+
+    def key(self, name: str, content: bytes) -> None:
+        """Take one of the node's keys."""
+        ...
+
+    def blob(self, digest: Digest, pieces: Iterator[bytes]) -> None:
+        """Take a blob; raises DigestInvalid for other bytes."""
+        ...
+
+
+class _DataDirectory:
+    """A data directory that is being made."""
+
+    def __init__(self, folder: Path, loading: Loading) -> None:
+        self._keys = folder / _IDENTITY_FOLDER
         self._blobs = FilesystemBlobs(folder)
+        self._loading = loading
+        self._count = 0
+
+    def page(self, page: Page) -> None:
+        """Write the rows."""
+        self._loading.add(page)
+
+    def key(self, name: str, content: bytes) -> None:
+        """Write the file, for this user alone."""
+        with translated(f"restore {KEYS}{name}"):
+            self._keys.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(self._keys / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def blob(self, digest: Digest, pieces: Iterator[bytes]) -> None:
+        """Store the blob as an upload is."""
+        self._count += 1
+        with self._blobs.start_upload(f"restore-{self._count}", {ALGORITHM_LABEL: algorithm_of(digest)}) as upload:
+            for piece in pieces:
+                upload.append([piece])
+            upload.commit(digest)
+
+
+class _Nowhere:
+    """Looks at everything and keeps nothing."""
+
+    def page(self, page: Page) -> None:
+        """Let the rows go: they could be read."""
+
+    def key(self, name: str, content: bytes) -> None:
+        """Let the key go."""
+
+    def blob(self, digest: Digest, pieces: Iterator[bytes]) -> None:
+        """Hash the bytes."""
+        state = new_hash(algorithm_of(digest))
+        for piece in pieces:
+            state.update(piece)
+        if state.hexdigest() != hex_of(digest):
+            raise DigestInvalid(f"content has digest {state.hexdigest()}, not {digest}")
+
+
+class _Reading:
+    """One reading of a backup from its first member to its last."""
+
+    def __init__(self, archive: ArchiveReader, target: _Target, track: Track) -> None:
+        self._archive = archive
+        self._target = target
+        self._track = track
         self._count = 0
         self._bytes = 0
         self._rotten: set[str] = set()
 
     def run(self) -> Trailer:
-        """Take all members, and return the trailer once they are found to be those that it says."""
+        """Hand all members to the target, and return the trailer once they are found to be those that it says."""
         try:
             while True:
                 name, content = self._archive.next()
@@ -102,39 +174,33 @@ class _Restoring:
             raise Invalid(f"the backup is damaged or ends too early: {error}", hint="use another backup") from error
 
     def _take_small(self, name: str, content: bytes) -> None:
+        key = name.removeprefix(KEYS)
         if name.startswith(METADATA):
             try:
                 page = msgspec.msgpack.decode(content, type=Page)
             except msgspec.MsgspecError as error:
                 raise Invalid(f"the backup's {name[:100]} cannot be read", hint="use another backup") from error
-            self._loading.add(page)
-            return
-        key = name.removeprefix(KEYS)
-        if not name.startswith(KEYS) or "/" in key or key in ("", ".", ".."):
+            self._target.page(page)
+        elif not name.startswith(KEYS) or "/" in key or key in ("", ".", ".."):
             raise Invalid(f"the backup has a member {name[:100]!r} that has no place")
-        keys = self._folder / _IDENTITY_FOLDER
-        with translated(f"restore {name}"):
-            keys.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(keys / key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        else:
+            self._target.key(key, content)
 
     def _take_blob(self, name: str, content: BinaryIO) -> None:
         algorithm, _, name_of_bytes = name.removeprefix(BLOBS).partition("/")
         digest = parse_digest(f"{algorithm}:{name_of_bytes}")
         self._count += 1
-        with self._blobs.start_upload(f"restore-{self._count}", {ALGORITHM_LABEL: algorithm}) as upload:
-            while piece := content.read(_PIECE_BYTES):
-                upload.append([piece])
-                self._bytes += len(piece)
-                self._track(self._bytes)
-            try:
-                upload.commit(digest)
-            except DigestInvalid:
-                # Peers have the right bytes, if the backup knew that these are not.
-                self._rotten.add(digest)
+        try:
+            self._target.blob(digest, self._pieces(content))
+        except DigestInvalid:
+            # Peers have the right bytes, if the backup knew that these are not.
+            self._rotten.add(digest)
+
+    def _pieces(self, content: BinaryIO) -> Iterator[bytes]:
+        while piece := content.read(_PIECE_BYTES):
+            self._bytes += len(piece)
+            self._track(self._bytes)
+            yield piece
 
     def _checked(self, content: bytes) -> Trailer:
         try:
