@@ -162,14 +162,15 @@ class Twins:
         gateway = asyncio.create_task(entrance.run())
         try:
             await _while_running(gateway, self._start_nodes(first_start=first_start))
-            await _while_running(gateway, entrance.wait_status(_has_all_nodes))
-            while not await asyncio.to_thread(_is_ready, self._base_port):
-                if gateway.done():
-                    await gateway
-                await asyncio.sleep(_POLL_S)
-            self._announce(first_start=first_start)
+            # From here on: a node may die before the entrance has found both.
             keepers = [asyncio.create_task(self._keep(node)) for node in (self._a, self._b)]
             try:
+                await _while_running(gateway, entrance.wait_status(_has_all_nodes))
+                while not await asyncio.to_thread(_is_ready, self._base_port):
+                    if gateway.done():
+                        await gateway
+                    await asyncio.sleep(_POLL_S)
+                self._announce(first_start=first_start)
                 await asyncio.wait([gateway, *keepers], return_when=asyncio.FIRST_COMPLETED)
                 await gateway
             finally:
