@@ -50,6 +50,13 @@ _refusal: Final = NetworkRefusal()
 sys.addaudithook(_refusal)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let whoever has the time ask for more of what is repeated."""
+    parser.addoption(
+        "--rounds", type=int, default=None, help="how often tests that repeat one thing do it (default: each its own)"
+    )
+
+
 def folder_of(item: pytest.Item) -> str:
     """Return the folder directly under tests/ that a test is in."""
     inside = item.path.relative_to(TESTS).parts
@@ -70,6 +77,13 @@ def _no_network_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
     _refusal.on = folder_of(request.node) == "unit"
     yield
     _refusal.on = False
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int | None:
+    """Return how often a test that repeats one thing was asked to do it, or None for its own number."""
+    asked: int | None = request.config.getoption("--rounds")
+    return asked
 
 
 @pytest.fixture(scope="session", autouse=True)

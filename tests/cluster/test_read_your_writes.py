@@ -15,6 +15,7 @@ from tests.support.registry_client import RegistryClient, Repository, basic
 
 PUSHES = 12
 OVERWRITES = 40
+SPREAD_PUSHES = 6
 PASSWORD = "Passw0rd1"
 DEVELOPER = 2
 
@@ -41,28 +42,28 @@ def new_user(node: ClusterNode) -> str:
     return user
 
 
-def test_image_is_pulled_from_every_node_right_after_the_push_on_any(trio: Cluster) -> None:
-    for number, writer in zip(range(PUSHES), itertools.cycle(trio), strict=False):
+def test_image_is_pulled_from_every_node_right_after_the_push_on_any(trio: Cluster, rounds: int | None) -> None:
+    for number, writer in zip(range(rounds or PUSHES), itertools.cycle(trio), strict=False):
         content, name = image(f"any {number}"), new_name()
         assert push(writer.repository(name), content, "v1").header(LEVEL) == "metadata"
         for reader in trio:
             check_pull(reader.repository(name), content, "v1")
 
 
-def test_tag_never_goes_back_when_it_is_written_and_read_on_different_nodes(pair: Cluster) -> None:
+def test_tag_never_goes_back_when_it_is_written_and_read_on_different_nodes(pair: Cluster, rounds: int | None) -> None:
     name = new_name()
-    contents = [image(f"overwrite {number}", layers=0) for number in range(OVERWRITES)]
+    contents = [image(f"overwrite {number}", layers=0) for number in range(rounds or OVERWRITES)]
     for content, (writer, reader) in zip(contents, itertools.cycle([(pair[0], pair[1]), (pair[1], pair[0])]), strict=False):
         push(writer.repository(name), content, "latest")
         assert digest_of_tag(reader.repository(name), "latest") == content.digest
 
 
-def test_push_whose_requests_land_on_any_node_goes_through(trio: Cluster) -> None:
+def test_push_whose_requests_land_on_any_node_goes_through(trio: Cluster, rounds: int | None) -> None:
     client = trio[0].client()
     anywhere = RegistryClient(
         addresses=[node.address for node in trio], user=client.user, password=client.password, draw=random.Random(7)
     )
-    for number in range(6):
+    for number in range(rounds or SPREAD_PUSHES):
         content = image(f"spread {number}", layers=3)
         repository = Repository(client=anywhere, name=new_name())
         for blob in content.blobs:
