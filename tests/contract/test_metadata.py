@@ -301,3 +301,16 @@ def test_names_sort_by_their_bytes(store: Store) -> None:
     with store.read() as connection:
         rows = connection.exec_driver_sql("SELECT digest FROM blob_links ORDER BY digest")
         assert [row[0] for row in rows] == in_order
+
+
+# -- its end -----------------------------------------------------------------------------------------------------------
+
+
+def test_second_close_takes_no_file_from_anybody_else(opened: Opened, tmp_path: Path) -> None:
+    opened.database.close()
+    # They get the numbers that have just become free.
+    files = [(tmp_path / f"other{number}").open("wb") for number in range(8)]
+    opened.database.close()
+    for file in files:
+        file.write(b"still open")
+        file.close()

@@ -88,12 +88,16 @@ class SqliteDatabase:
         return f"inode {self._path.stat().st_ino}"
 
     def close(self) -> None:
-        """Close all connections and the page."""
+        """Close all connections and the page; nothing the second time."""
+        if self._lock_fd < 0:
+            return
         if self._writer is not None:
             self._writer.close()
         self._engine.dispose()
         self._page.close()
         os.close(self._lock_fd)
+        # Its number may be another file's by the time of a second call.
+        self._lock_fd = -1
 
 
 def _engine(path: Path) -> Engine:
