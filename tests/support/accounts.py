@@ -12,22 +12,14 @@ import pytest
 
 from tests.support.composed import Client, Node, Reply
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
+from twinhull.auth.sealing import Sealer
 from twinhull.auth.tokens import TokenVerifier
-from twinhull.catalog.accounts import Users
 from twinhull.catalog.peers import LocalDurability
-from twinhull.catalog.projects import Projects, create_library
-from twinhull.catalog.robots import Robots
-from twinhull.harbor import errors
-from twinhull.harbor.access import Access
-from twinhull.harbor.members import MembersApi
-from twinhull.harbor.projects import ProjectsApi
-from twinhull.harbor.robots import RobotsApi
-from twinhull.harbor.routes import management_routes, version_routes
-from twinhull.harbor.system import SystemApi
-from twinhull.harbor.tokens import SERVICE, TokenService
-from twinhull.harbor.users import UsersApi
+from twinhull.catalog.projects import create_library
+from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
-from twinhull.web.app import Application, Mounted, routed
+from twinhull.node.management import Parts, management_faces
+from twinhull.web.app import Application
 from twinhull.web.asgi import Receive, Scope, Send
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding, RequestIds
@@ -54,26 +46,20 @@ class AccountsNode(Node):
         )
         verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
         self.identity = Identity(guard=self.guard, verifier=verifier, forwarding=forwarding)
-        shared: dict[str, Any] = {"store": self.store, "executor": self.executor}
-        access = Access(identity=self.identity, durability=LocalDurability(), **shared)
-        projects = Projects(**shared)
-        users = Users(passwords=passwords, **shared)
-        routes = management_routes(
-            SystemApi(access=access, guard=self.guard, is_healthy=self.is_healthy, origin_of=forwarding.origin_of),
-            UsersApi(access=access, users=users, guard=self.guard, forwarding=forwarding),
-            ProjectsApi(access=access, projects=projects, guard=self.guard),
-            MembersApi(access=access, projects=projects),
-            RobotsApi(access=access, robots=Robots(passwords=passwords, **shared), guard=self.guard),
+        parts = Parts(
+            store=self.store,
+            executor=self.executor,
+            durability=LocalDurability(),
+            guard=self.guard,
+            identity=self.identity,
+            passwords=passwords,
+            issuer=self.issuer,
+            forwarding=forwarding,
+            sealer=Sealer(lambda: [b"k" * 32]),
+            is_healthy=self.is_healthy,
         )
-        tokens = TokenService(identity=self.identity, guard=self.guard, issuer=self.issuer)
-        harbor = Mounted(name="harbor", prefixes=("/api/v2.0/",), face=routed("/api/v2.0", routes), render_error=errors.render)
-        service = Mounted(
-            name="token",
-            prefixes=("/service/token", "/api/version"),
-            face=routed("", [*tokens.routes(), *version_routes()]),
-            render_error=errors.render,
-        )
-        self.management = Application(faces=[harbor, service], fallback=harbor, request_ids=RequestIds("t"), clock=clock)
+        faces = management_faces(parts)
+        self.management = Application(faces=faces, fallback=faces[-1], request_ids=RequestIds("t"), clock=clock)
         self.app = self.dispatch  # type: ignore[assignment]
         with self.store.write() as transaction:
             create_library(transaction)

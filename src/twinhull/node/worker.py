@@ -8,38 +8,27 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from starlette.routing import BaseRoute
-
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import SigningKey, TokenIssuer, TokenVerifier
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.blobs.ingest import Intake
-from twinhull.catalog.accounts import Users
 from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.deleting import Deleting
-from twinhull.catalog.projects import Projects
 from twinhull.catalog.pushing import Pushing
-from twinhull.catalog.robots import Robots
 from twinhull.catalog.uploads import Uploads
 from twinhull.config.settings import Settings
 from twinhull.config.values import OnPeerLoss
-from twinhull.harbor.access import Access as HarborAccess
 from twinhull.harbor.errors import render as render_harbor_error
-from twinhull.harbor.members import MembersApi
-from twinhull.harbor.projects import ProjectsApi
-from twinhull.harbor.robots import RobotsApi
-from twinhull.harbor.routes import management_routes, version_routes
-from twinhull.harbor.system import SystemApi
-from twinhull.harbor.tokens import SERVICE, TokenService
-from twinhull.harbor.users import UsersApi
+from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import Unavailable
 from twinhull.metadata import members
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
+from twinhull.node.management import Parts, management_faces
 from twinhull.node.parts import database_of, trust_of
 from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
@@ -80,7 +69,6 @@ class _Worker:
         trust = self._trust = trust_of(settings)
         identity = trust.identity()
         self._node = identity.node
-        # For what is stored and must be used again as it was typed: passwords for other registries, LDAP, webhooks.
         self._sealer = Sealer(trust.cluster_keys)
         self._slow = ThreadPoolExecutor(2, thread_name_prefix="passwords")
         self._store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=self._clock)
@@ -124,18 +112,6 @@ class _Worker:
     def application(self) -> Application:
         """Return the faces behind one ASGI callable."""
         errors = ErrorAnswers(origin_of=self._forwarding.origin_of)
-        management = Mounted(
-            name="core",
-            prefixes=("/api/v2.0/",),
-            face=routed("/api/v2.0", self._management()),
-            render_error=render_harbor_error,
-        )
-        tokens = Mounted(
-            name="token",
-            prefixes=("/service/token", "/api/version"),
-            face=routed("", [*self._token_service().routes(), *version_routes()]),
-            render_error=render_harbor_error,
-        )
         registry = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=self._registry(), render_error=errors.render)
         probes = Mounted(
             name="probes",
@@ -144,7 +120,7 @@ class _Worker:
             render_error=render_harbor_error,
         )
         return Application(
-            faces=[registry, tokens, management, probes],
+            faces=[registry, *management_faces(self._parts()), probes],
             fallback=probes,
             request_ids=RequestIds(f"{self._node}-{os.getpid():x}-{secrets.token_hex(2)}"),
             clock=self._clock,
@@ -187,26 +163,19 @@ class _Worker:
             referrers=ReferrerHandlers(artifacts=artifacts),
         )
 
-    def _token_service(self) -> TokenService:
-        return TokenService(identity=self._callers, guard=self._guard, issuer=self._issuer)
-
-    def _management(self) -> list[BaseRoute]:
-        access = HarborAccess(identity=self._callers, store=self._store, executor=self._executor, durability=self._peers)
-        users = Users(store=self._store, executor=self._executor, passwords=self._passwords)
-        projects = Projects(store=self._store, executor=self._executor)
-        robots = Robots(store=self._store, executor=self._executor, passwords=self._passwords)
-        return management_routes(
-            UsersApi(access=access, users=users, guard=self._guard, forwarding=self._forwarding),
-            ProjectsApi(access=access, projects=projects, guard=self._guard),
-            MembersApi(access=access, projects=projects),
-            RobotsApi(access=access, robots=robots, guard=self._guard),
-            SystemApi(
-                access=access,
-                guard=self._guard,
-                is_healthy=self._is_healthy,
-                origin_of=self._forwarding.origin_of,
-                external_url=self._settings.external_url,
-            ),
+    def _parts(self) -> Parts:
+        return Parts(
+            store=self._store,
+            executor=self._executor,
+            durability=self._peers,
+            guard=self._guard,
+            identity=self._callers,
+            passwords=self._passwords,
+            issuer=self._issuer,
+            forwarding=self._forwarding,
+            sealer=self._sealer,
+            is_healthy=self._is_healthy,
+            external_url=self._settings.external_url,
         )
 
     async def _start(self) -> None:

@@ -1,0 +1,100 @@
+"""Harbor's management API and token service of one HTTP worker, put together from what a node has."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from twinhull.auth.passwords import PasswordChecker
+from twinhull.auth.sealing import Sealer
+from twinhull.auth.service import Guard
+from twinhull.auth.tokens import TokenIssuer
+from twinhull.catalog.accounts import Users
+from twinhull.catalog.peers import Durability
+from twinhull.catalog.projects import Projects
+from twinhull.catalog.robots import Robots
+from twinhull.harbor.access import Access
+from twinhull.harbor.errors import render
+from twinhull.harbor.members import MembersApi
+from twinhull.harbor.projects import ProjectsApi
+from twinhull.harbor.robots import RobotsApi
+from twinhull.harbor.routes import Subject, management_routes, version_routes
+from twinhull.harbor.system import SystemApi
+from twinhull.harbor.tokens import TokenService
+from twinhull.harbor.users import UsersApi
+from twinhull.metadata.store import Store
+from twinhull.web.app import Mounted, routed
+from twinhull.web.identity import Identity
+from twinhull.web.middleware import Forwarding
+
+ROOT: Final = "/api/v2.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a node has that the management API stands on."""
+
+    store: Store
+    executor: Executor
+    durability: Durability
+    guard: Guard
+    identity: Identity
+    passwords: PasswordChecker
+    issuer: TokenIssuer
+    forwarding: Forwarding
+    # For what is stored and must be used again as it was typed: passwords for other registries, LDAP, webhooks.
+    sealer: Sealer
+    is_healthy: Callable[[], Awaitable[bool]]
+    external_url: str = ""
+
+
+def management_faces(parts: Parts) -> list[Mounted]:
+    """Return the token service and the management API, each at its paths."""
+    tokens = TokenService(identity=parts.identity, guard=parts.guard, issuer=parts.issuer)
+    return [
+        Mounted(
+            name="token",
+            prefixes=("/service/token", "/api/version"),
+            face=routed("", [*tokens.routes(), *version_routes()]),
+            render_error=render,
+        ),
+        Mounted(
+            name="core",
+            prefixes=(f"{ROOT}/",),
+            face=routed(ROOT, management_routes(*_people(parts), *_system(parts))),
+            render_error=render,
+        ),
+    ]
+
+
+def _access(parts: Parts) -> Access:
+    return Access(identity=parts.identity, store=parts.store, executor=parts.executor, durability=parts.durability)
+
+
+def _people(parts: Parts) -> list[Subject]:
+    """Return users, projects, members and robots."""
+    access = _access(parts)
+    projects = Projects(store=parts.store, executor=parts.executor)
+    users = Users(store=parts.store, executor=parts.executor, passwords=parts.passwords)
+    robots = Robots(store=parts.store, executor=parts.executor, passwords=parts.passwords)
+    return [
+        UsersApi(access=access, users=users, guard=parts.guard, forwarding=parts.forwarding),
+        ProjectsApi(access=access, projects=projects, guard=parts.guard),
+        MembersApi(access=access, projects=projects),
+        RobotsApi(access=access, robots=robots, guard=parts.guard),
+    ]
+
+
+def _system(parts: Parts) -> list[Subject]:
+    """Return what the cluster says of itself."""
+    return [
+        SystemApi(
+            access=_access(parts),
+            guard=parts.guard,
+            is_healthy=parts.is_healthy,
+            origin_of=parts.forwarding.origin_of,
+            external_url=parts.external_url,
+        )
+    ]
