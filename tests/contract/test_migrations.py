@@ -18,9 +18,10 @@ from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Unavailable
 from twinhull.metadata import content, schema
 from twinhull.metadata.database import Database
-from twinhull.metadata.migrate import migrate
+from twinhull.metadata.migrate import migrate, migrate_to
 from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import summary_of
 from twinhull.records.kinds import TAG, tag_key
 
 EMPTY: Final = "empty"
@@ -135,3 +136,18 @@ def test_names_sort_by_their_bytes_whatever_language_the_database_was_made_for(p
         assert content.tags_page(connection, "library/app", "", 100) == tags
         assert content.tags_page(connection, "library/app", "A", 3) == ["Z", "_", "a"]
     store.close()
+
+
+def test_summaries_of_an_older_release_are_made_anew(empty: Database) -> None:
+    rows = [
+        {"kind": "tag", "key": f"library/app:v{number}", "record": bytes([number]), "dead": False, "bucket": 1, "summary": 7}
+        for number in range(3)
+    ]
+    with empty.write() as connection:
+        migrate_to(connection, "0006")
+        connection.execute(schema.metadata.tables["records"].insert(), rows)
+    migrate(empty)
+    with empty.read() as connection:
+        found = connection.execute(text("SELECT key, record, summary FROM records")).all()
+    assert len(found) == 3
+    assert all(row.summary == summary_of(row.key, row.record) for row in found)

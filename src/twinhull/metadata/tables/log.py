@@ -15,7 +15,7 @@ records: Final = Table(
     Column("key", name_type(1024), primary_key=True),
     Column("record", LargeBinary, nullable=False),
     Column("dead", Boolean, nullable=False),
-    # 0 to 255 by hash of the key; with the hash of the record's dots this makes the state root.
+    # 0 to 255 by hash of the key; with the hash of the record's bytes this makes the state root.
     Column("bucket", Integer, nullable=False),
     Column("summary", BigInteger, nullable=False),
     Index("records_by_bucket", "kind", "bucket", "summary"),
