@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from twinhull.kit.clock import Clock
 from twinhull.metadata.migrate import migrate
@@ -31,6 +32,9 @@ from twinhull.replication.puller import Puller
 
 CLUSTER: Final = "cluster"
 LIMIT_S: Final = 10.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def new_store(folder: Path, node: str, slot: int, clock: Clock) -> Store:
@@ -77,6 +81,37 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+class HoldingExecutor(Executor):
+    """Threads that, when told to, keep what they have done to themselves for a while."""
+
+    def __init__(self, threads: Executor) -> None:
+        """Let others do the work."""
+        self._threads = threads
+        self._free = threading.Event()
+        self._free.set()
+        self.held = 0
+
+    def hold(self) -> None:
+        """Answer nothing from now on."""
+        self._free.clear()
+
+    def release(self) -> None:
+        """Answer."""
+        self._free.set()
+
+    def submit(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Do it, and answer when nothing is held."""
+
+        def run() -> T:
+            done = function(*arguments, **named)
+            if not self._free.is_set():
+                self.held += 1
+                self._free.wait(LIMIT_S)
+            return done
+
+        return self._threads.submit(run)
+
+
 class Pipe:
     """Frames in one direction, encoded on the way; can be held back, and broken."""
 
@@ -86,10 +121,12 @@ class Pipe:
         self.open = asyncio.Event()
         self.open.set()
         self.broken = False
+        self.refused = 0
 
     async def send(self, frame: FromSource | FromSubscriber) -> None:
         """Put a frame in."""
         if self.broken:
+            self.refused += 1
             raise ConnectionResetError("the line is broken")
         await self._frames.put(encode(frame))
 

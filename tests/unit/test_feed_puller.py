@@ -6,14 +6,15 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.support.streams import Agent, new_store, pause, until, value, write_many
-from twinhull.kit.clock import SystemClock
+from tests.support.streams import Agent, HoldingExecutor, new_store, pause, until, value, write_many
+from twinhull.kit.clock import Clock, ManualClock, SystemClock
 from twinhull.kit.errors import ProtocolError
+from twinhull.kit.hlc import MAX_AHEAD_MS
 from twinhull.replication.protocol import (
     PROTOCOL,
     Hello,
@@ -42,9 +43,9 @@ async def new_agent(tmp_path: Path, executor: ThreadPoolExecutor) -> AsyncIterat
     """Return what makes agents, which are closed after the test."""
     agents: list[Agent] = []
 
-    def make(node: str, **limits: float) -> Agent:
-        clock = SystemClock()
-        agent = Agent(new_store(tmp_path, node, len(agents), clock), executor, clock, **limits)
+    def make(node: str, *, clock: Clock | None = None, threads: Executor = executor, **limits: float) -> Agent:
+        clock = clock or SystemClock()
+        agent = Agent(new_store(tmp_path, node, len(agents), clock), threads, clock, **limits)
         agents.append(agent)
         return agent
 
@@ -97,6 +98,38 @@ async def test_reader_goes_on_where_it_was_when_the_line_broke(new_agent: NewAge
     await until(lambda: len(b.arrived) == 2)
     assert [change.seq for _, change in b.arrived] == [1, 2], "nothing came twice"
     assert puller.reachable
+
+
+async def test_what_was_committed_when_the_line_broke_is_reported(new_agent: NewAgent, executor: Executor) -> None:
+    holding = HoldingExecutor(executor)
+    a, b = new_agent("a"), new_agent("b", threads=holding)
+    b.reads_from(a)
+    await until(lambda: a.acks.is_waited_for("b"))
+    holding.hold()
+    a.write("p", n="1")
+    await until(lambda: value(b.store, "p", "n") == "1" and holding.held > 0)
+    # The next ping finds the line broken, while the news of the commit is on its way.
+    a.refuses = True
+    line = a.streams[-1]
+    line.end()
+    await until(lambda: line.out.refused > 0)
+    await pause(0.01)
+    holding.release()
+    await until(lambda: bool(b.arrived))
+    assert b.vector() == {**a.store.vector(), "b": 0}
+
+
+async def test_what_came_before_a_change_that_is_held_back_is_reported(new_agent: NewAgent) -> None:
+    a, b = new_agent("a"), new_agent("b", clock=ManualClock(SystemClock().unix_ms() - 2 * MAX_AHEAD_MS))
+    c = new_agent("c", clock=ManualClock(b.clock.unix_ms()))
+    a.reads_from(c)
+    c.write("early", n="1")
+    await until(lambda: bool(a.arrived))
+    a.write("late", n="1")
+    puller = b.reads_from(a)
+    await until(lambda: "clock" in puller.last_error)
+    assert [change.key for _, change in b.arrived] == ["early"]
+    assert b.vector() == {"c": 1, "b": 0}
 
 
 async def test_reader_that_finds_nobody_says_so_and_tries_again(new_agent: NewAgent) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -14,7 +15,7 @@ from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector, covers, joined, missing
-from twinhull.replication.apply import apply_changes, apply_page
+from twinhull.replication.apply import Applied, apply_changes, apply_page
 from twinhull.replication.peer import SourceLink
 from twinhull.replication.protocol import (
     PROTOCOL,
@@ -31,7 +32,7 @@ from twinhull.replication.protocol import (
     Welcome,
     check_greeting,
 )
-from twinhull.replication.threads import in_thread
+from twinhull.replication.threads import in_thread, to_its_end
 
 log = structlog.get_logger(__name__)
 
@@ -307,20 +308,24 @@ class Puller:
                         return
                     case Changes():
                         # One transaction for all that are waiting: one fsync, however fast the peer writes.
-                        vector = await in_thread(self._executor, apply_changes, self._store, frame.changes)
-                        self.changes_applied += len(frame.changes)
-                        self._receiver.applied(self.node, frame.changes, vector_of(frame.changes))
-                        await self._acknowledge(link, vector)
+                        applied = await to_its_end(self._apply(partial(apply_changes, self._store, frame.changes)))
+                        self.changes_applied += len(applied.changes)
+                        await self._acknowledge(link, applied.vector)
+                        applied.require_all()
                     case SnapshotPage():
-                        vector = await in_thread(self._executor, apply_page, self._store, frame)
-                        self._receiver.applied(self.node, frame.records, frame.vector or {})
+                        applied = await to_its_end(self._apply(partial(apply_page, self._store, frame), frame.vector or {}))
                         if frame.vector is not None:
-                            await self._acknowledge(link, vector)
+                            await self._acknowledge(link, applied.vector)
                     case Pong():
                         self._heard(frame)
                     case _:
                         message = f"peer {self.node} sent a frame that has no place here"
                         raise ProtocolError(message)
+
+    async def _apply(self, action: Callable[[], Applied], reached: VersionVector | None = None) -> Applied:
+        applied = await in_thread(self._executor, action)
+        self._receiver.applied(self.node, applied.changes, vector_of(applied.changes) if reached is None else reached)
+        return applied
 
     async def _acknowledge(self, link: SourceLink, vector: VersionVector) -> None:
         await link.send(

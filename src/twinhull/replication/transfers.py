@@ -22,7 +22,7 @@ from twinhull.kit.errors import (
 )
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
-from twinhull.replication.threads import in_thread
+from twinhull.replication.threads import in_thread, to_its_end
 from twinhull.replication.transfer import Transfer
 
 log = structlog.get_logger(__name__)
@@ -175,13 +175,7 @@ class Transfers:
 
         Whoever cancels cuts the connection that the thread may be reading from.
         """
-        running = asyncio.ensure_future(in_thread(self._movers, action))
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            running.exception()
-            raise
+        await to_its_end(in_thread(self._movers, action))
 
     def sink(self, peer: Peer, transfer: Transfer, upload: Upload) -> Callable[[memoryview], None]:
         """Return what takes the bytes of a transfer, in a thread."""
