@@ -57,6 +57,8 @@ class AccountsNode(Node):
             forwarding=forwarding,
             sealer=Sealer(lambda: [b"k" * 32]),
             is_healthy=self.is_healthy,
+            data_dir=root,
+            grace_s=7200,
         )
         faces = management_faces(parts)
         self.management = Application(faces=faces, fallback=faces[-1], request_ids=RequestIds("t"), clock=clock)

@@ -18,6 +18,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- kinds
     errors.NotFound: "NOT_FOUND",
     errors.Conflict: "CONFLICT",
+    errors.PreconditionFailed: "PRECONDITION",
     errors.Denied: "FORBIDDEN",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "BAD_REQUEST",

@@ -31,6 +31,10 @@ class Conflict(TwinhullError):
     """already exists"""
 
 
+class PreconditionFailed(Conflict):
+    """something else has to be done first"""
+
+
 class Denied(TwinhullError):
     """not allowed"""
 

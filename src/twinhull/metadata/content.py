@@ -14,6 +14,7 @@ from sqlalchemy import Connection, TextClause, bindparam, text
 # As many digests as one statement asks for; SQLite takes at most 32,766 parameters.
 _BATCH: Final = 500
 
+_COUNT_MANIFESTS: Final = text("SELECT count(*) FROM manifests")
 _PROJECT: Final = text("SELECT 1 FROM projects WHERE name = :project")
 _REPOSITORY: Final = text("SELECT 1 FROM repositories WHERE name = :repository")
 _TAG: Final = text("SELECT digest FROM tags WHERE repository = :repository AND name = :tag")
@@ -176,3 +177,8 @@ def referrers_page(
     else:
         rows = connection.execute(_REFERRERS, values)
     return [Referrer(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4], type=dict[str, str])) for row in rows]
+
+
+def count_manifests(connection: Connection) -> int:
+    """Return how many manifests there are in all repositories together."""
+    return int(connection.execute(_COUNT_MANIFESTS).scalar_one())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from twinhull.auth.passwords import PasswordChecker
@@ -25,6 +26,7 @@ from twinhull.harbor.system import SystemApi
 from twinhull.harbor.tokens import TokenService
 from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
+from twinhull.node.rules import rule_subjects
 from twinhull.web.app import Mounted, routed
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding
@@ -47,6 +49,9 @@ class Parts:
     # For what is stored and must be used again as it was typed: passwords for other registries, LDAP, webhooks.
     sealer: Sealer
     is_healthy: Callable[[], Awaitable[bool]]
+    # Where the node keeps everything, and for how long what lost its last name stays.
+    data_dir: Path
+    grace_s: float
     external_url: str = ""
 
 
@@ -63,7 +68,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
         Mounted(
             name="core",
             prefixes=(f"{ROOT}/",),
-            face=routed(ROOT, management_routes(*_people(parts), *_system(parts))),
+            face=routed(ROOT, management_routes(*_people(parts), *_system(parts), *_rules(parts))),
             render_error=render,
         ),
     ]
@@ -98,3 +103,14 @@ def _system(parts: Parts) -> list[Subject]:
             external_url=parts.external_url,
         )
     ]
+
+
+def _rules(parts: Parts) -> Sequence[Subject]:
+    """Return rules, jobs and what is kept for them."""
+    return rule_subjects(
+        access=_access(parts),
+        store=parts.store,
+        executor=parts.executor,
+        data_dir=parts.data_dir,
+        grace_s=parts.grace_s,
+    )

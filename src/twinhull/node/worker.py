@@ -175,6 +175,8 @@ class _Worker:
             forwarding=self._forwarding,
             sealer=self._sealer,
             is_healthy=self._is_healthy,
+            data_dir=self._settings.data_dir,
+            grace_s=self._settings.gc.grace_s,
             external_url=self._settings.external_url,
         )
 

@@ -22,6 +22,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- kinds
     errors.NotFound: "NAME_UNKNOWN",
     errors.Conflict: "DENIED",
+    errors.PreconditionFailed: "DENIED",
     errors.Denied: "DENIED",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "UNSUPPORTED",

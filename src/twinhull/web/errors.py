@@ -12,6 +12,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     # -- kinds
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.Denied: 403,
     errors.Unauthenticated: 401,
     errors.Invalid: 400,

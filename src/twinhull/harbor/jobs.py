@@ -1,0 +1,141 @@
+"""Harbor's dashboard of its job service: /jobservice. The only jobs of a node are its collections of garbage so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute
+
+from twinhull.catalog.collections import Collections
+from twinhull.harbor.access import Access, is_id
+from twinhull.harbor.gc import JOB_NAME
+from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.kit.clock import Clock, rfc3339
+from twinhull.kit.errors import NotFound, PreconditionFailed
+from twinhull.metadata import garbage_collections as queries
+from twinhull.metadata.accounts import Snapshot
+from twinhull.metadata.garbage_collections import Collection, Status, report_of
+
+_JOB_PREFIX: Final = "gc-"
+_ALL: Final = "all"
+_LOOKED_AT: Final = 200
+
+
+class _ActionBody(msgspec.Struct):
+    action: Literal["stop", "pause", "resume"] = "stop"
+
+
+class JobsApi:
+    """Handlers for the dashboard: a node is a pool with one worker, and a collection is a job."""
+
+    def __init__(self, *, access: Access, collections: Collections, clock: Clock, node: str, host: str, pid: int) -> None:
+        """Take what every handler needs, what stops collections, the time, and what is shown of this node."""
+        self._access = access
+        self._collections = collections
+        self._clock = clock
+        self._node = node
+        self._host = host
+        self._pid = pid
+        self._started_ms = clock.unix_ms()
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return [
+            on("/jobservice/pools", get=self.pools),
+            on("/jobservice/pools/{pool_id}/workers", get=self.workers),
+            on("/jobservice/jobs/{job_id}", put=self.stop_job),
+            on("/jobservice/jobs/{job_id}/log", get=self.job_log),
+            on("/jobservice/queues", get=self.queues),
+            on("/jobservice/queues/{job_type}", put=self.change_queue),
+        ]
+
+    async def pools(self, request: Request) -> Response:
+        """Return this node as a pool of workers."""
+        await self._access.admin(request)
+        pool = {
+            "concurrency": 1,
+            "heartbeat_at": rfc3339(self._clock.unix_ms()),
+            "host": self._host,
+            "pid": self._pid,
+            "start_at": rfc3339(self._started_ms),
+            "worker_pool_id": self._node,
+        }
+        return answer([pool])
+
+    async def workers(self, request: Request) -> Response:
+        """Return the pool's worker, and the collection that it is at."""
+        await self._access.admin(request)
+        pool = request.path_params["pool_id"]
+        if pool not in (self._node, _ALL):
+            raise NotFound(f"worker pool {pool[:200]} not found")
+        worker: dict[str, Any] = {"id": f"{self._node}-{_JOB_PREFIX}worker", "pool_id": self._node}
+        running = [one for one in await self._open() if one.status is not Status.PENDING]
+        if running:
+            began = rfc3339(running[0].started_ms)
+            worker |= {"check_in": "", "checkin_at": began, "job_id": _job_id(running[0]), "job_name": JOB_NAME}
+            worker["start_at"] = began
+        return answer([worker])
+
+    async def stop_job(self, request: Request) -> Response:
+        """Ask a job to stop, or all of them."""
+        await self._access.admin(request)
+        if request.path_params["job_id"] == _ALL:
+            for one in await self._open():
+                await self._collections.stop(one.id)
+            return nothing()
+        found = await self._job(request)
+        await self._collections.stop(found.id)
+        return nothing()
+
+    async def job_log(self, request: Request) -> Response:
+        """Return what there is to say of a job, as text."""
+        await self._access.admin(request)
+        return PlainTextResponse(report_of(await self._job(request)))
+
+    async def queues(self, request: Request) -> Response:
+        """Return the one queue: how many wait in it, and for how many seconds the first has waited."""
+        await self._access.admin(request)
+        waiting = [one for one in await self._open() if one.status is Status.PENDING]
+        latency_ms = max((self._clock.unix_ms() - one.asked_ms for one in waiting), default=0)
+        return answer([{"count": len(waiting), "job_type": JOB_NAME, "latency": latency_ms // 1000, "paused": False}])
+
+    async def change_queue(self, request: Request) -> Response:
+        """Stop what waits in a queue. There is no way to pause one: it is said, not pretended."""
+        await self._access.admin(request)
+        body = await read_body(request, _ActionBody)
+        name = request.path_params["job_type"]
+        if name.upper() not in (JOB_NAME, _ALL.upper()):
+            raise NotFound(f"job type {name[:200]} not found")
+        if body.action == "pause":
+            raise PreconditionFailed("queues can not be paused; set the schedule of what fills them to None")
+        if body.action == "stop":
+            for one in await self._open():
+                if one.status is Status.PENDING:
+                    await self._collections.stop(one.id)
+        return nothing()
+
+    async def _open(self) -> list[Collection]:
+        latest = await self._access.read(lambda connection: queries.latest_collections(connection, _LOOKED_AT))
+        return [one for one in latest if not one.has_ended]
+
+    async def _job(self, request: Request) -> Collection:
+        name = request.path_params["job_id"]
+        number = name.removeprefix(_JOB_PREFIX)
+        if not name.startswith(_JOB_PREFIX) or not is_id(number):
+            raise NotFound(f"job {name[:200]} not found")
+
+        def read(connection: Snapshot) -> Collection:
+            try:
+                return queries.collection(connection, int(number))
+            except NotFound:
+                raise NotFound(f"job {name[:200]} not found") from None
+
+        return await self._access.read(read)
+
+
+def _job_id(one: Collection) -> str:
+    return f"{_JOB_PREFIX}{one.id}"
