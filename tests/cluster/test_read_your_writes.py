@@ -184,3 +184,15 @@ def test_nodes_that_cannot_hear_each_other_are_told_by_the_one_between(trio: Clu
         check_pull(middle.repository(name), content, "latest")
         check_pull(reader.repository(name), content, "latest")
     eventually(lambda: middle.ask("POST", "/verify")["equal"], what="equal over the one between")
+
+
+def test_setting_is_in_force_on_every_node_when_the_answer_arrives(pair: Cluster) -> None:
+    for number, (writer, reader) in enumerate([(pair[0], pair[1]), (pair[1], pair[0])]):
+        api(writer, "PUT", "/configurations", {"banner_message": f"banner {number}", "read_only": True})
+        try:
+            assert api(reader, "GET", "/systeminfo")["banner_message"] == f"banner {number}"
+            refusing = reader.repository(new_name())
+            refusing.client.request("POST", refusing.path("blobs/uploads/")).refused(403, "DENIED")
+        finally:
+            api(reader, "PUT", "/configurations", {"banner_message": "", "read_only": False})
+        writer.repository(new_name()).start_upload()

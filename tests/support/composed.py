@@ -45,12 +45,20 @@ from twinhull.registry.referrers import ReferrerHandlers
 from twinhull.registry.routes import Registry
 from twinhull.registry.tags import TagHandlers
 from twinhull.registry.uploads import Relay, UploadHandlers, relay_to_nobody
+from twinhull.web.admission import Admission
 from twinhull.web.app import Application, Mounted
 from twinhull.web.asgi import PATHSEND, Message, Scope
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding, RequestIds
 
 HOST: Final = "registry.example:8443"
+
+
+def _new_database(root: Path) -> SqliteDatabase:
+    database = SqliteDatabase(root / "metadata.db", run_dir=root / "run")
+    with database.write() as connection:
+        metadata.create_all(connection)
+    return database
 
 
 class Node:
@@ -70,9 +78,7 @@ class Node:
     ) -> None:
         """Put it together in a directory; what other nodes would do is given."""
         clock = SystemClock()
-        database = SqliteDatabase(root / "metadata.db", run_dir=root / "run")
-        with database.write() as connection:
-            metadata.create_all(connection)
+        database = _new_database(root)
         self.store = Store(database, node=name, slot=slot, clock=clock)
         self.store.refresh_position()
         self.executor = ThreadPoolExecutor(8)
@@ -84,6 +90,7 @@ class Node:
             verified=VerifiedPasswords(clock=clock), brake=GuessBrake(clock=clock), executor=self.executor
         )
         self.guard = Guard(store=self.store, executor=self.executor, log=self.freshness, clock=clock, passwords=passwords)
+        admit = Admission(self.guard.setting)
         forwarding = Forwarding(["127.0.0.0/8"])
         verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
         access = Access(Identity(guard=self.guard, verifier=verifier, forwarding=forwarding))
@@ -112,7 +119,7 @@ class Node:
             tags=TagHandlers(artifacts=self.artifacts, access=access),
             referrers=ReferrerHandlers(artifacts=self.artifacts),
         )
-        mounted = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=registry, render_error=errors.render)
+        mounted = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=registry, render_error=errors.render, admit=admit)
         self.app = Application(faces=[mounted], fallback=mounted, request_ids=RequestIds(name), clock=clock)
         with self.store.write() as transaction:
             transaction.create(NODE, name, {"name": name, "slot": slot, "token_keys": [key.public()]})

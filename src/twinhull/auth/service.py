@@ -18,6 +18,7 @@ from twinhull.auth.passwords import UNKNOWN_ROBOT, PasswordChecker
 from twinhull.auth.permissions import NOTHING, Allowance, allow_robot, allow_user
 from twinhull.auth.subjects import ProjectFacts, Subject, read_facts, read_role, read_subject, record_of, visible_to
 from twinhull.auth.tokens import VerifiedToken, public_keys
+from twinhull.config.cluster import DEFAULTS
 from twinhull.kit.clock import Clock
 from twinhull.kit.reference import project_of
 from twinhull.metadata import accounts
@@ -26,15 +27,6 @@ from twinhull.metadata.store import Store
 # Each of the caches holds at most this many; when full it starts anew, which costs one query an entry.
 ENTRIES_MAX: Final = 20_000
 _ROBOTS_PER_PROJECT_MAX: Final = 500
-
-DEFAULTS: Final[dict[str, object]] = {
-    "robot_name_prefix": "robot$",
-    "robot_token_duration": 30,
-    "token_expiration": 30,
-    "project_creation_restriction": "everyone",
-    "self_registration": False,
-    "read_only": False,
-}
 
 _Loaded = TypeVar("_Loaded")
 

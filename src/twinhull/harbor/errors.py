@@ -20,6 +20,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.Conflict: "CONFLICT",
     errors.PreconditionFailed: "PRECONDITION",
     errors.Denied: "FORBIDDEN",
+    errors.ReadOnlyMode: "DENIED",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "BAD_REQUEST",
     errors.TooLarge: "BAD_REQUEST",

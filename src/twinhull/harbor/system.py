@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from twinhull.auth.service import Guard
 from twinhull.harbor.access import Access
 from twinhull.harbor.requests import answer, on
+from twinhull.kit.clock import Clock, rfc3339
 from twinhull.web.middleware import OriginOf
 
 # The Harbor whose API this is: clients choose their words by it.
@@ -25,13 +26,21 @@ class SystemApi:
     """Handlers for what everybody may know."""
 
     def __init__(
-        self, *, access: Access, guard: Guard, is_healthy: Health, origin_of: OriginOf, external_url: str = ""
+        self,
+        *,
+        access: Access,
+        guard: Guard,
+        is_healthy: Health,
+        origin_of: OriginOf,
+        clock: Clock,
+        external_url: str = "",
     ) -> None:
-        """Take who knows settings and callers, what tells whether this node is well, and the address to show."""
+        """Take who knows settings and callers, what tells whether this node is well, the time, and the address to show."""
         self._access = access
         self._guard = guard
         self._is_healthy = is_healthy
         self._origin_of = origin_of
+        self._clock = clock
         self._external_url = external_url
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -55,22 +64,43 @@ class SystemApi:
     async def systeminfo(self, request: Request) -> Response:
         """Return what clients adapt to; the address and the rest only to those who are logged in."""
         caller = await self._access.caller(request)
-        shown: dict[str, object] = {
-            "auth_mode": "db_auth",
-            "harbor_version": HARBOR_VERSION,
-            "self_registration": bool(await self._guard.setting("self_registration")),
-        }
+        shown = await self._public_info()
         if not caller.is_anonymous:
-            url = self._external_url or self._origin_of(request.scope)
-            shown |= {
-                "external_url": url,
-                "registry_url": url.partition("://")[2],
-                "project_creation_restriction": await self._guard.setting("project_creation_restriction"),
-                "read_only": bool(await self._guard.setting("read_only")),
-                "with_notary": False,
-                "with_chartmuseum": False,
-                "has_ca_root": False,
-                "registry_storage_provider_name": "filesystem",
-                "notification_enable": True,
-            }
+            shown |= await self._protected_info(request)
         return answer(dict(sorted(shown.items())))
+
+    async def _public_info(self) -> dict[str, object]:
+        """Return what the page for signing in needs."""
+        auth_mode = await self._guard.setting("auth_mode")
+        shown: dict[str, object] = {"auth_mode": auth_mode, "harbor_version": HARBOR_VERSION}
+        for name in ("self_registration", "primary_auth_mode"):
+            shown[name] = bool(await self._guard.setting(name))
+        if banner := await self._guard.setting("banner_message"):
+            shown["banner_message"] = banner
+        if auth_mode == "oidc_auth":
+            shown["oidc_provider_name"] = await self._guard.setting("oidc_name")
+        if auth_mode == "http_auth":
+            shown["authproxy_settings"] = {
+                # The second name is misspelt in Harbor's own description.
+                "endpoint": await self._guard.setting("http_authproxy_endpoint"),
+                "tokenreivew_endpoint": await self._guard.setting("http_authproxy_tokenreview_endpoint"),
+                "skip_search": await self._guard.setting("http_authproxy_skip_search"),
+                "verify_cert": await self._guard.setting("http_authproxy_verify_cert"),
+                "server_certificate": await self._guard.setting("http_authproxy_server_certificate"),
+            }
+        return shown
+
+    async def _protected_info(self, request: Request) -> dict[str, object]:
+        url = self._external_url or self._origin_of(request.scope)
+        return {
+            "current_time": rfc3339(self._clock.unix_ms()),
+            "external_url": url,
+            "registry_url": url.partition("://")[2],
+            "project_creation_restriction": await self._guard.setting("project_creation_restriction"),
+            "read_only": bool(await self._guard.setting("read_only")),
+            "with_notary": False,
+            "with_chartmuseum": False,
+            "has_ca_root": False,
+            "registry_storage_provider_name": "filesystem",
+            "notification_enable": bool(await self._guard.setting("notification_enable")),
+        }

@@ -39,6 +39,10 @@ class Denied(TwinhullError):
     """not allowed"""
 
 
+class ReadOnlyMode(Denied):
+    """The system is in read only mode. Any modification is prohibited."""
+
+
 class Unauthenticated(TwinhullError):
     """authentication required"""
 

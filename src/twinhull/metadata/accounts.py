@@ -134,6 +134,11 @@ def list_users(
     return [_user(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
 
 
+def has_users_beside(connection: Connection, name: str) -> bool:
+    """Tell whether there is any user but that one."""
+    return connection.execute(select(literal(1)).where(users.c.name != name).limit(1)).scalar() is not None
+
+
 def ids_of_users(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the ids of these users; those who are not there are left out."""
     query = select(users.c.name, users.c.id).where(users.c.name.in_(list(names)))
@@ -348,6 +353,11 @@ def find_setting(connection: Connection, name: str) -> object:
     """Return a cluster-wide setting, or None when nobody has set it."""
     value = connection.execute(select(settings.c.value).where(settings.c.name == name)).scalar()
     return msgspec.json.decode(value) if value is not None else None
+
+
+def list_settings(connection: Connection) -> dict[str, Any]:
+    """Return all cluster-wide settings that somebody has set."""
+    return {row[0]: msgspec.json.decode(row[1]) for row in connection.execute(select(settings.c.name, settings.c.value))}
 
 
 def list_token_keys(connection: Connection) -> list[dict[str, str]]:

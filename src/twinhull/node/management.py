@@ -13,10 +13,12 @@ from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.accounts import Users
+from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.peers import Durability
 from twinhull.catalog.projects import Projects
 from twinhull.catalog.robots import Robots
 from twinhull.harbor.access import Access
+from twinhull.harbor.configurations import ConfigurationsApi
 from twinhull.harbor.errors import render
 from twinhull.harbor.members import MembersApi
 from twinhull.harbor.projects import ProjectsApi
@@ -27,6 +29,7 @@ from twinhull.harbor.tokens import TokenService
 from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
 from twinhull.node.rules import rule_subjects
+from twinhull.web.admission import Admission
 from twinhull.web.app import Mounted, routed
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding
@@ -70,6 +73,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
             prefixes=(f"{ROOT}/",),
             face=routed(ROOT, management_routes(*_people(parts), *_system(parts), *_rules(parts))),
             render_error=render,
+            admit=Admission(parts.guard.setting),
         ),
     ]
 
@@ -94,14 +98,18 @@ def _people(parts: Parts) -> list[Subject]:
 
 def _system(parts: Parts) -> list[Subject]:
     """Return what the cluster says of itself."""
+    access = _access(parts)
+    configurations = Configurations(store=parts.store, executor=parts.executor, sealer=parts.sealer)
     return [
+        ConfigurationsApi(access=access, configurations=configurations),
         SystemApi(
-            access=_access(parts),
+            access=access,
             guard=parts.guard,
             is_healthy=parts.is_healthy,
             origin_of=parts.forwarding.origin_of,
+            clock=parts.store.clock,
             external_url=parts.external_url,
-        )
+        ),
     ]
 
 

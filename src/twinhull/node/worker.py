@@ -46,6 +46,7 @@ from twinhull.replication.link import LinkClient
 from twinhull.replication.page import SyncPage
 from twinhull.replication.passing_on import PassingOn
 from twinhull.replication.remote import LINK_FAILURES, RemotePeers
+from twinhull.web.admission import Admission
 from twinhull.web.app import Application, Mounted, routed
 from twinhull.web.identity import Identity as Callers
 from twinhull.web.middleware import Forwarding, RequestIds
@@ -112,7 +113,13 @@ class _Worker:
     def application(self) -> Application:
         """Return the faces behind one ASGI callable."""
         errors = ErrorAnswers(origin_of=self._forwarding.origin_of)
-        registry = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=self._registry(), render_error=errors.render)
+        registry = Mounted(
+            name="registry",
+            prefixes=("/v2/", "/v2"),
+            face=self._registry(),
+            render_error=errors.render,
+            admit=Admission(self._guard.setting),
+        )
         probes = Mounted(
             name="probes",
             prefixes=("/livez", "/readyz", "/metrics"),

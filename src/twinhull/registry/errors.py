@@ -24,6 +24,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.Conflict: "DENIED",
     errors.PreconditionFailed: "DENIED",
     errors.Denied: "DENIED",
+    errors.ReadOnlyMode: "DENIED",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "UNSUPPORTED",
     errors.TooLarge: "SIZE_INVALID",

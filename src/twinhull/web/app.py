@@ -25,6 +25,8 @@ CLIENT_GONE: Final = 499
 DRAIN_S: Final = 10.0
 
 RenderError = Callable[[Scope, TwinhullError], Answer]
+# What is settled before a face is asked; raises the failure that the request ends with.
+Admit = Callable[[Scope], Awaitable[None]]
 OnStart = Callable[[], Awaitable[None]]
 
 
@@ -71,6 +73,7 @@ class Mounted:
     prefixes: tuple[str, ...]
     face: Face
     render_error: RenderError
+    admit: Admit | None = None
 
 
 def routed(prefix: str, routes: Sequence[BaseRoute]) -> Face:
@@ -130,6 +133,8 @@ class Application:
         self._observer.begun(mounted.name)
         status = 0
         try:
+            if mounted.admit is not None:
+                await mounted.admit(scope)
             await mounted.face(scope, exchange.receive, exchange.send)
         except ClientGone:
             status = CLIENT_GONE

@@ -14,6 +14,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.Denied: 403,
+    errors.ReadOnlyMode: 403,
     errors.Unauthenticated: 401,
     errors.Invalid: 400,
     errors.TooLarge: 413,
