@@ -21,7 +21,7 @@ from twinhull.metadata.database import Database
 from twinhull.metadata.migrate import migrate, migrate_to
 from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.store import Store
-from twinhull.metadata.transaction import summary_of
+from twinhull.metadata.summaries import summary_of
 from twinhull.records.kinds import TAG, tag_key
 
 EMPTY: Final = "empty"

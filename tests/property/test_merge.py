@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.histories import History, Oracle, Rules, any_history, histories, plain
 from twinhull.kit.hlc import Stamp
-from twinhull.metadata.transaction import summary_of
+from twinhull.metadata.summaries import summary_of
 from twinhull.records.kinds import MEMBER, PROJECT, USER
 from twinhull.records.merge import (
     Kind,

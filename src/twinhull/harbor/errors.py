@@ -26,6 +26,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.TooLarge: "BAD_REQUEST",
     errors.TooMany: "TOO_MANY_REQUESTS",
     errors.Unavailable: "UNAVAILABLE",
+    errors.Damaged: "UNAVAILABLE",
     # -- registry content
     errors.BlobUnknown: "NOT_FOUND",
     errors.BlobInUse: "PRECONDITION",

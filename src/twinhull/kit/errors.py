@@ -68,6 +68,14 @@ class Unavailable(TwinhullError):
     """not available right now"""
 
 
+class Damaged(Unavailable):
+    """data of this node was changed behind its back"""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Say what is damaged."""
+        super().__init__(message, hint="`twinhull cluster verify --repair` takes it from a peer")
+
+
 # -- registry content ----------------------------------------------------------------------------------------------
 
 

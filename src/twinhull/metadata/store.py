@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, text
 from twinhull.kit.clock import Clock
 from twinhull.metadata.database import Database
 from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, move
+from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MANIFEST, split_content_key
@@ -28,9 +29,11 @@ _VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
 _FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
 _CONTENT = text("SELECT content FROM manifest_contents WHERE digest = :digest")
 _SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records GROUP BY kind, bucket")
-_RECORDS_PAGE = text("SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit")
+_RECORDS_PAGE = text(
+    "SELECT kind, key, record, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+)
 _RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket ORDER BY key")
-_RECORD = text("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_RECORD = text("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 
 
 class Store:
@@ -160,22 +163,24 @@ class Store:
     # -- whole state: snapshots and summaries ----------------------------------------------------------------------
 
     def records_after(self, kind: str, key: str, limit: int) -> list[Change]:
-        """Return records in the order of (kind, key) after one of them, as changes without origin and seq."""
+        """Return records in the order of (kind, key) after one of them, as changes without origin and seq.
+
+        Damaged ones are left out: whoever asks has them from another node, or once they are mended.
+        """
+        found: list[Change] = []
         with self._database.read() as connection:
-            rows = connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": limit}).all()
-            return [
-                Change(origin="", seq=0, kind=row[0], key=row[1], record=row[2], content=content_of(connection, row[0], row[1]))
-                for row in rows
-            ]
+            while not found and (rows := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": limit}).all()):
+                kind, key = rows[-1].kind, rows[-1].key
+                found = [_snapshot(connection, *row) for row in rows if is_whole(row.key, row.record, row.summary)]
+        return found
 
     def record(self, kind: str, key: str) -> Change | None:
-        """Return one record as a change without origin and seq, or None."""
+        """Return one record as a change without origin and seq, or None when it is not here whole."""
         with self._database.read() as connection:
-            encoded = connection.execute(_RECORD, {"kind": kind, "key": key}).scalar()
-            if encoded is None:
+            row = connection.execute(_RECORD, {"kind": kind, "key": key}).first()
+            if row is None or not is_whole(key, row.record, row.summary):
                 return None
-            content = content_of(connection, kind, key)
-        return Change(origin="", seq=0, kind=kind, key=key, record=encoded, content=content)
+            return _snapshot(connection, kind, key, row.record, row.summary)
 
     def state_root(self) -> tuple[VersionVector, dict[str, dict[int, tuple[int, int]]]]:
         """Return the version vector and, for just that state, per kind and bucket a hash and the number of records.
@@ -194,6 +199,10 @@ class Store:
         with self._database.read() as connection:
             rows = connection.execute(_RECORDS_OF_BUCKET, {"kind": kind, "bucket": bucket})
             return {row[0]: int(row[1]) for row in rows}
+
+
+def _snapshot(connection: Connection, kind: str, key: str, record: bytes, _summary: int) -> Change:
+    return Change(origin="", seq=0, kind=kind, key=key, record=record, content=content_of(connection, kind, key))
 
 
 def _change(connection: Connection, row: Row[Any]) -> tuple[int, Change]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,10 +9,11 @@ import msgspec
 from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import Conflict, NotFound, ProtocolError, Unavailable
+from twinhull.kit.errors import Conflict, Damaged, NotFound, ProtocolError, Unavailable
 from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
-from twinhull.metadata.projections.project import project_record
+from twinhull.metadata.projections.project import project_record, unproject_record
 from twinhull.metadata.statement import Statement
+from twinhull.metadata.summaries import bucket_of, from_log, is_content, is_whole, summary_of
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.log import records
 from twinhull.metadata.tables.own import hybrid_clock, id_counters, origins
@@ -24,6 +24,8 @@ from twinhull.records.merge import (
     Kind,
     Record,
     Value,
+    Version,
+    Write,
     conflicts_of,
     created,
     decode,
@@ -42,7 +44,7 @@ MERGED: Final = ""
 ID_BLOCK: Final = 1000
 SLOTS: Final = 32
 
-_GET_RECORD: Final = Statement("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_GET_RECORD: Final = Statement("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 _GET_OWN: Final = Statement(
     "SELECT own.origin, own.first_block, (SELECT seq FROM origins WHERE origins.origin = own.origin), clock.ms, clock.counter"
     " FROM (SELECT 1) AS one LEFT JOIN incarnations AS own ON own.node = :node"
@@ -92,11 +94,13 @@ class Transaction:
     # -- local reads and writes ------------------------------------------------------------------------------------
 
     def get(self, kind: Kind, key: str) -> Record | None:
-        """Return the record, dead or alive, or None."""
+        """Return the record, dead or alive, or None.
+
+        Raises Damaged when it was changed behind the node's back and the log does not hold all of it any more.
+        """
         named = kind.name, key
         if named not in self._records:
-            row = _GET_RECORD.first(self.connection, {"kind": kind.name, "key": key})
-            self._records[named] = decode(row[0]) if row is not None else None
+            self._records[named] = _read(self.connection, kind, key)
         return self._records[named]
 
     def values(self, kind: Kind, key: str) -> dict[str, Value] | None:
@@ -190,13 +194,29 @@ class Transaction:
             raise ProtocolError(message) from error
         self._observe(theirs)
         if kind is MANIFEST and change.content is not None:
-            self._check_content(change.key, change.content)
-        ours = self.get(kind, change.key)
+            self.put_content(_checked_digest(change.key, change.content), change.content)
+        is_damaged = False
+        try:
+            ours = self.get(kind, change.key)
+        except Damaged:
+            # What is left of it is better than to take nothing any more; comparing with the peers finds what it lacks.
+            ours, is_damaged = _read(self.connection, kind, change.key, is_partial_enough=True), True
         merged = theirs if ours is None else merge(ours, theirs)
-        if merged == ours:
+        if merged == ours and not is_damaged:
             return False
         self._store(kind, change.key, merged, ours)
         return True
+
+    def replace(self, kind: Kind, key: str, record: Record) -> None:
+        """Put the record in the place of a damaged one, and make the rows anew that tell of it."""
+        unproject_record(self.connection, kind.name, key)
+        self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, self._store(kind, key, record, None))
+
+    def forget(self, kind: Kind, key: str) -> None:
+        """Remove the rows that tell of a record that there is not; this node's readers of the log see a deletion."""
+        unproject_record(self.connection, kind.name, key)
+        never = Version(Write(Stamp(0, 0, MERGED), 0, {}), deleted=True, fields={})
+        self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, encode(Record((never,), {})))
 
     def applied(self, origin: str) -> int:
         """Return the highest change of that origin that is applied here."""
@@ -236,28 +256,11 @@ class Transaction:
         upsert(records).run(self.connection, row)
         if len(record.versions) > 1:
             for conflict in conflicts_of(kind, record):
-                self._record_conflict(kind, key, conflict)
+                _KEEP_CONFLICT.run(self.connection, _conflict_row(kind, key, conflict, self._clock.unix_ms()))
         ids_before = None if before is None or is_dead(kind, before) else values_of(kind, before).get("ids")
         project_record(self.connection, kind.name, key, None if dead else values_of(kind, record), ids_before=ids_before)
         self._records[kind.name, key] = record
         return encoded
-
-    def _record_conflict(self, kind: Kind, key: str, conflict: FieldConflict) -> None:
-        hide = conflict.field in kind.secret
-        candidates = [
-            {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": node_of(field.write.stamp.origin)}
-            for field in conflict.candidates
-        ]
-        row = {
-            "kind": kind.name,
-            "key": key,
-            "field": conflict.field,
-            "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(field.write.dot for field in conflict.candidates)),
-            "winner": msgspec.json.encode(None if hide else conflict.winner).decode(),
-            "candidates": msgspec.json.encode(candidates).decode(),
-            "recorded_ms": self._clock.unix_ms(),
-        }
-        _KEEP_CONFLICT.run(self.connection, row)
 
     def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> None:
         row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded}
@@ -298,14 +301,6 @@ class Transaction:
             self._last_stamp = Stamp(latest.ms, latest.counter, self._origin)
             self._clock_moved = True
 
-    def _check_content(self, key: str, content: bytes) -> None:
-        _, digest = split_content_key(key)
-        algorithm, _, expected = digest.partition(":")
-        if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, content).hexdigest() != expected:
-            message = f"the bytes sent for manifest {key[:300]!r} do not match its digest"
-            raise ProtocolError(message)
-        self.put_content(digest, content)
-
     def finish(self) -> None:
         """Persist the sequence numbers and the clock; called once by Store.write before the commit."""
         for origin in self._advanced:
@@ -315,17 +310,38 @@ class Transaction:
             upsert(hybrid_clock).run(self.connection, row)
 
 
-def bucket_of(key: str) -> int:
-    """Return which of the 256 buckets of the state root a key falls into."""
-    return hashlib.blake2b(key.encode(), digest_size=1).digest()[0]
+def _read(connection: Connection, kind: Kind, key: str, *, is_partial_enough: bool = False) -> Record | None:
+    row = _GET_RECORD.first(connection, {"kind": kind.name, "key": key})
+    if row is None:
+        return None
+    if is_whole(key, row[0], row[1]):
+        return decode(row[0])
+    found = from_log(connection, kind.name, key)
+    if is_partial_enough or (found is not None and is_whole(key, encode(found), row[1])):
+        return found
+    raise Damaged(f"the record of {kind.name} {key[:200]!r} is damaged on this node")
 
 
-def summary_of(key: str, encoded: bytes) -> int:
-    """Return 48 bits that stand for the record's bytes; sums of them make a state root that knows no order.
+def _checked_digest(key: str, content: bytes) -> str:
+    _, digest = split_content_key(key)
+    if not is_content(digest, content):
+        message = f"the bytes sent for manifest {key[:300]!r} do not match its digest"
+        raise ProtocolError(message)
+    return digest
 
-    Equal records have equal bytes. Bytes that were changed behind the node's back do not match what was kept of them.
-    """
-    hashed = hashlib.blake2b(key.encode(), digest_size=6)
-    hashed.update(b"\0")
-    hashed.update(encoded)
-    return int.from_bytes(hashed.digest(), "big")
+
+def _conflict_row(kind: Kind, key: str, conflict: FieldConflict, now_ms: int) -> dict[str, object]:
+    hide = conflict.field in kind.secret
+    candidates = [
+        {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": node_of(field.write.stamp.origin)}
+        for field in conflict.candidates
+    ]
+    return {
+        "kind": kind.name,
+        "key": key,
+        "field": conflict.field,
+        "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(field.write.dot for field in conflict.candidates)),
+        "winner": msgspec.json.encode(None if hide else conflict.winner).decode(),
+        "candidates": msgspec.json.encode(candidates).decode(),
+        "recorded_ms": now_ms,
+    }

@@ -30,6 +30,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.TooLarge: "SIZE_INVALID",
     errors.TooMany: "TOOMANYREQUESTS",
     errors.Unavailable: "UNAVAILABLE",
+    errors.Damaged: "UNAVAILABLE",
     # -- registry content
     errors.BlobUnknown: "BLOB_UNKNOWN",
     errors.BlobInUse: "UNSUPPORTED",

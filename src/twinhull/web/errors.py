@@ -20,6 +20,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.TooLarge: 413,
     errors.TooMany: 429,
     errors.Unavailable: 503,
+    errors.Damaged: 503,
     # -- registry content
     errors.BlobUnknown: 404,
     # OCI distribution 1.1, "Deleting Blobs" and "Deleting Manifests": what a registry does not delete is answered with

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sqlalchemy import Connection, delete, text
@@ -26,6 +26,7 @@ _RECORDS_PAGE: Final = text(
     "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
 _FORGET_ALIAS: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
+_FORGET_ALIASES: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND key = :key")
 
 _PROJECTIONS: Final[Mapping[str, Projection]] = {**ACCOUNTS, **CONTAINERS, **CONTENT}
 
@@ -45,8 +46,14 @@ def project_record(connection: Connection, kind: str, key: str, values: Values |
         upsert(id_aliases).run(connection, {"kind": kind, "id": alias, "key": key})
 
 
-def rebuild_projections(connection: Connection) -> None:
-    """Make all derived tables anew from the records, inside a writing transaction."""
+def unproject_record(connection: Connection, kind: str, key: str) -> None:
+    """Remove all rows that tell of a record, also such as it would not make itself."""
+    _PROJECTIONS[kind](connection, key, None)
+    _FORGET_ALIASES.run(connection, {"kind": kind, "key": key})
+
+
+def rebuild_projections(connection: Connection, breathe: Callable[[], None] = lambda: None) -> None:
+    """Make all derived tables anew from the records, inside a writing transaction; `breathe` is called once in a while."""
     for table in metadata.sorted_tables:
         if table.info == DERIVED:
             connection.execute(delete(table))
@@ -56,3 +63,4 @@ def rebuild_projections(connection: Connection) -> None:
             record = decode(encoded)
             rules = kinds.KINDS[kind]
             project_record(connection, kind, key, None if is_dead(rules, record) else values_of(rules, record))
+        breathe()
