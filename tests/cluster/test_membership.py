@@ -10,6 +10,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,18 +18,18 @@ from tests.support.images import image
 from tests.support.line import Line
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
-from tests.support.single import free_address, twinhull
+from tests.support.single import ADMIN_PASSWORD, free_address, twinhull
 from twinhull.kit.clock import SystemClock
 from twinhull.replication.trust import Trust, server_name
 
 JOIN_LIMIT_S = 60
 
 
-def join(directory: Path, token: str, *, name: str = "newcomer") -> subprocess.CompletedProcess[str]:
+def join(directory: Path, token: str, *options: str, name: str = "newcomer") -> subprocess.CompletedProcess[str]:
     """Run a join that is expected to be refused, and return what it said."""
     command = [
         *(str(twinhull()), "cluster", "join", token, "--data-dir", str(directory), "--name", name, "--workers", "1"),
-        *("--listen", free_address(), "--cluster-listen", free_address()),
+        *("--listen", free_address(), "--cluster-listen", free_address(), *options),
     ]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=JOIN_LIMIT_S)
 
@@ -51,6 +52,21 @@ def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def management(node: ClusterNode, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+    """Return what the node's management API answers to the administrator, or fail the test."""
+    connection = http.client.HTTPConnection(node.address, timeout=20)
+    login = base64.b64encode(f"admin:{ADMIN_PASSWORD}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    try:
+        connection.request(method, f"/api/v2.0/{path}", body=json.dumps(body) if body else None, headers=headers)
+        response = connection.getresponse()
+        content = response.read()
+    finally:
+        connection.close()
+    assert response.status < 300, content
+    return json.loads(content or b"null")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +116,11 @@ def test_node_that_holds_data_does_not_join_by_accident(changing: Cluster) -> No
         refused = join(changing[1].data_dir, changing[0].invite())
         assert refused.returncode == 1
         assert "belongs to a node already" in refused.stderr
+        assert "--merge" in refused.stderr
+        assert "--discard" in refused.stderr
+        refused = join(changing[1].data_dir, changing[0].invite(), "--merge")
+        assert refused.returncode == 1
+        assert "this node is in a cluster with a" in refused.stderr
     finally:
         changing[1].start()
 
@@ -181,6 +202,53 @@ def test_dead_node_can_be_removed_and_its_name_taken_again(changing: Cluster, th
     check_pull(third.repository(name), content, "v1")
     assert a.repository(own_name).get("manifests/v1").status == 404
     assert "there is nothing to leave" in third.cli("leave", code=1)
+
+
+def test_node_that_had_a_life_of_its_own_brings_it_along(changing: Cluster, third: ClusterNode) -> None:
+    a, b = changing
+    third.start()
+    own_name, own = new_name(), image("made alone")
+    push(third.repository(own_name), own, "v1")
+    management(third, "POST", "projects", {"project_name": "own-project"})
+    third.stop()
+    refused = join(third.data_dir, changed_token(a.invite(), secret="x"), "--merge")
+    assert refused.returncode == 1
+    shared_name, shared = new_name(), image("made in the cluster")
+    push(a.repository(shared_name), shared, "v1")
+    third.start(b.invite(), own_data="merge")
+    for node in (a, b, third):
+        eventually(lambda node=node: digest_of_tag(node.repository(own_name), "v1") == own.digest, what="its images")  # type: ignore[misc]
+        check_pull(node.repository(own_name), own, "v1")
+        check_pull(node.repository(shared_name), shared, "v1")
+        projects = management(node, "GET", "projects?page_size=100")
+        assert {"library", "own-project"} <= {project["name"] for project in projects}
+        assert len({project["project_id"] for project in projects}) == len(projects)
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="in sync")
+    assert a.ask("POST", "/verify")["equal"]
+    for node, other in ((a, third), (third, b)):
+        name, content = new_name(), image(f"afterwards at {node.name}")
+        assert push(node.repository(name), content, "v1").header(LEVEL) == "metadata"
+        check_pull(other.repository(name), content, "v1")
+
+
+def test_own_data_that_are_not_wanted_are_set_aside(changing: Cluster, third: ClusterNode) -> None:
+    a = changing[0]
+    third.start()
+    own_name, own = new_name(), image("made alone and given up")
+    push(third.repository(own_name), own, "v1")
+    third.stop()
+    third.start(a.invite(), own_data="discard")
+    assert third.repository(own_name).get("manifests/v1").status == 404
+    assert not third.has_blob(own.blobs[0].digest)
+    kept = list((third.data_dir / "set-aside").iterdir())
+    assert len(kept) == 1
+    algorithm, _, name = own.blobs[0].digest.partition(":")
+    assert (kept[0] / "blobs" / algorithm / name[:2] / name).exists()
+    assert (kept[0] / "metadata.db").exists()
+    assert (kept[0] / "node" / "identity.json").exists()
+    third.stop()
+    third.start()
+    eventually(lambda: a.state_of(third) == "in sync", what="in sync")
 
 
 def test_certificate_bears_the_nodes_own_name(changing: Cluster) -> None:

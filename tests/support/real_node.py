@@ -82,12 +82,13 @@ class RealNode:
         """What the node has said in all its lives."""
         return self.directory / "log"
 
-    def start(self, join: str = "", *, wait: bool = True) -> None:
-        """Run the node, as a member of the token's cluster if one is given."""
+    def start(self, join: str = "", *, own_data: str = "", wait: bool = True) -> None:
+        """Run the node, as a member of the token's cluster if one is given; the data that it has become `--own_data`."""
         self.address = self.address or free_address()
         self.cluster_address = self.cluster_address or free_address()
         self.directory.mkdir(parents=True, exist_ok=True)
         begin = ["cluster", "join", join] if join else ["serve"]
+        begin += [f"--{own_data}"] if own_data else []
         command = [
             *(*self.prefix, str(twinhull()), *begin, "--data-dir", str(self.data_dir), "--workers", "1", "--name", self.name),
             *("--listen", self.address, "--cluster-listen", self.cluster_address),

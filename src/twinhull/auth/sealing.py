@@ -42,6 +42,11 @@ class Sealer:
         sealed = nonce + AESGCM(key).encrypt(nonce, text.encode(), None)
         return f"{_FORM}{key_id(key)}:{base64.b64encode(sealed).decode()}"
 
+    @staticmethod
+    def is_sealed(text: str) -> bool:
+        """Tell whether the text has the form of a sealed one."""
+        return text.startswith(_FORM)
+
     def unseal(self, sealed: str) -> str:
         """Return the text; raises Unavailable for want of the key, Invalid for what was never sealed or was changed."""
         name, colon, packed = sealed.removeprefix(_FORM).partition(":")

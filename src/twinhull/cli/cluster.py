@@ -74,7 +74,7 @@ def join(
     name: NameOption = None,
     workers: WorkersOption = None,
     merge: Annotated[bool, typer.Option("--merge", help="Bring this node's own data into the cluster.")] = False,
-    discard: Annotated[bool, typer.Option("--discard", help="Throw this node's own data away.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Set this node's own data aside.")] = False,
     stop_with_parent: StopWithParentOption = None,
 ) -> None:
     """Make this node a member of the token's cluster, then serve."""

@@ -36,7 +36,7 @@ from twinhull.config.settings import Settings
 from twinhull.config.values import Address
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import Conflict, SettingsInvalid
-from twinhull.node import start
+from twinhull.node import entering, start
 from twinhull.node.agent import run_agent
 from twinhull.node.worker import http_app
 from twinhull.observe.log import configure_logging
@@ -78,7 +78,7 @@ def run_node(loaded: Loaded, *, join: Join | None = None, stop_with_parent: int 
         for warning in loaded.warnings:
             _log.warning("setting without effect", setting=warning)
         if join is not None:
-            call_in_child(partial(start.join, settings, join.token, join.own_data), "join")
+            call_in_child(partial(entering.join, settings, join.token, join.own_data), "join")
         started = call_in_child(partial(start.initialise, settings), "initialise")
         _announce(settings, started)
         roles = (

@@ -1,11 +1,9 @@
-"""What happens before a node's processes run: founding or joining a cluster, and bringing its data to this release's form."""
+"""What happens before a node's processes run: founding a cluster, and bringing its data to this release's form."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-
-import structlog
 
 from twinhull.auth.passwords import hash_password, random_text, require_strong
 from twinhull.blobs.filesystem import FilesystemBlobs
@@ -15,18 +13,15 @@ from twinhull.catalog.projects import create_library
 from twinhull.config.settings import Settings
 from twinhull.config.values import Secret
 from twinhull.kit.clock import SystemClock
-from twinhull.kit.errors import JoinRefused
 from twinhull.metadata.migrate import migrate
 from twinhull.metadata.store import Store
+from twinhull.node.entering import finish_entering
 from twinhull.node.parts import database_of, own_url, trust_of
 from twinhull.records.kinds import NODE
-from twinhull.replication.joining import join as join_cluster
 from twinhull.replication.own_past import settle_own_past
 from twinhull.replication.page import SyncPage
-from twinhull.replication.trust import Identity, Trust, decode_invite
+from twinhull.replication.trust import Identity, Trust
 from twinhull.upkeep.restoring import require_finished
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +32,11 @@ class Initialised:
     generated_admin_password: Secret | None
 
 
-def join(settings: Settings, token: str, own_data: str) -> None:
-    """Make this data directory a member of the token's cluster; raises JoinRefused or PeerUnavailable."""
-    if own_data != "refuse":
-        raise JoinRefused(f"joining with --{own_data} is not possible yet", hint="join with an empty --data-dir")
-    require_finished(settings.data_dir)
-    identity = join_cluster(
-        decode_invite(token),
-        trust_of(settings),
-        name=settings.node_name,
-        address=str(settings.advertised_address),
-        url=own_url(settings),
-    )
-    log.info("joined", cluster=identity.cluster, node=identity.node, slot=identity.slot)
-
-
 def initialise(settings: Settings) -> Initialised:
     """Bring the data directory to this release's form; an empty one becomes a cluster of one."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     require_finished(settings.data_dir)
+    finish_entering(settings)
     trust = trust_of(settings)
     clock = SystemClock()
     identity = trust.identity() if trust.exists() else trust.found(settings.node_name, clock)

@@ -8,10 +8,12 @@ import ssl
 from typing import Final, NamedTuple
 
 import msgspec
+from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import JoinRefused, PeerUnavailable
 from twinhull.metadata import members
+from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import SLOTS
 from twinhull.records.kinds import NODE
@@ -76,13 +78,11 @@ class Doorkeeper:
                 raise JoinRefused(f"{wish.node[:64]!r} cannot be a node id")
             if transaction.get(NODE, wish.node) is not None:
                 raise JoinRefused("this node id was a member before", hint="join with an empty data directory")
-            free = sorted(set(range(SLOTS)) - members.slots_ever_used(transaction.connection))
-            if not free:
-                raise JoinRefused(f"the cluster has had {SLOTS} nodes, and ids for no more")
+            slot = self._free_slot(transaction.connection, current)
             certificate = self._trust.sign(wish.signing_request_pem.encode(), wish.node, self._clock)
             fields = {
                 "name": wish.name,
-                "slot": free[0],
+                "slot": slot,
                 "address": wish.address,
                 "url": wish.url,
                 "token_keys": [wish.token_key],
@@ -90,14 +90,21 @@ class Doorkeeper:
             }
             transaction.create(NODE, wish.node, fields)
         known = [self._store.record(NODE.name, node.id) for node in current] + [self._store.record(NODE.name, wish.node)]
-        answer = self._trust.answer(certificate, free[0], [record for record in known if record is not None])
+        answer = self._trust.answer(certificate, slot, [record for record in known if record is not None])
         return Admitted(answer, transaction.seq)
+
+    def _free_slot(self, connection: Connection, current: list[Node]) -> int:
+        """Return a slot that no node has had: as a rule another one than a member that can't be reached gives out meanwhile."""
+        free = sorted(set(range(SLOTS)) - members.slots_ever_used(connection))
+        if not free:
+            raise JoinRefused(f"the cluster has had {SLOTS} nodes, and ids for no more")
+        ids = [node.id for node in current]
+        rank = ids.index(self._store.node) if self._store.node in ids else 0
+        return (free[rank :: max(1, len(ids))] or free)[0]
 
 
 def join(invite: Invite, trust: Trust, *, name: str, address: str, url: str) -> Identity:
     """Become a member: keys are made, the token is redeemed, the answer is kept. Raises JoinRefused or PeerUnavailable."""
-    if trust.exists():
-        raise JoinRefused("this data directory belongs to a node already", hint="join with an empty --data-dir")
     # The authority is fetched from whoever answers there and believed only if it is the one that the token names.
     ca_pem = _call(invite.address, _unverified_context(), "GET", "/peer/v1/ca", b"")
     if fingerprint_of(ca_pem) != invite.ca_fingerprint:

@@ -90,6 +90,12 @@ class Trust:
     # node/node.pem        this node's certificate, and its key in node.key
     # node/members         whom a newcomer dials first          node/taken-over         it has the cluster's state
     # node/token.key       signs tokens (Ed25519)               node/cluster.keys       seal what must be usable
+    # node/own-data        what a join made of the data that were there before it
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder
 
     def _path(self, name: str) -> Path:
         return self._folder / name
@@ -241,6 +247,15 @@ class Trust:
     def took_over(self) -> None:
         """Note, for good, that this node has taken over the cluster's state."""
         self._keep("taken-over", b"")
+
+    def note_own_data(self, plan: str) -> None:
+        """Remember, before joining, what is to become of the data that are here."""
+        self._keep("own-data", plan.encode())
+
+    def own_data(self) -> str:
+        """Return what was remembered; empty for a node that never joined."""
+        path = self._path("own-data")
+        return path.read_text() if path.exists() else ""
 
     # -- invites ---------------------------------------------------------------------------------------------------
 

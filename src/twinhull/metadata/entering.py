@@ -1,0 +1,113 @@
+"""A node's own data made ready for another cluster's: as if both had been one cluster, cut apart from the beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, delete, select, text, update
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.hlc import Stamp
+from twinhull.metadata.database import Database
+from twinhull.metadata.incarnation import move
+from twinhull.metadata.migrate import revision_of
+from twinhull.metadata.tables import accounts
+from twinhull.metadata.tables.columns import upsert
+from twinhull.metadata.tables.log import changes, records
+from twinhull.metadata.tables.own import (
+    hybrid_clock,
+    id_counters,
+    incarnations,
+    invites,
+    origins,
+    peer_acknowledgements,
+)
+from twinhull.metadata.transaction import MERGED, Transaction
+from twinhull.records.kinds import KINDS, NODE, new_ids
+from twinhull.records.merge import Record, Value, decode, is_dead, values_of
+
+_PAGE: Final = 500
+_RECORDS_PAGE: Final = text(
+    "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+)
+
+# Given a text of a record, it returns what the new cluster can read in its place: the same, if it is no sealed secret.
+Reseal = Callable[[str], str]
+
+
+def has_data(database: Database) -> bool:
+    """Tell whether there is anything in the database."""
+    with database.read() as connection:
+        return revision_of(connection) is not None
+
+
+def prepare_to_merge(database: Database, *, was: str, node: str, slot: int, clock: Clock, reseal: Reseal) -> None:
+    """Make the node `was` a node of another cluster, all in one transaction; a second call does nothing.
+
+    Its records stay and will be merged with the cluster's. The ids in them are given anew, since the cluster has given the
+    same ones to other things, and its log ends here: peers get its records whole.
+    """
+    with database.write() as connection:
+        if connection.execute(select(incarnations.c.node).where(incarnations.c.node == node)).first() is not None:
+            return
+        _close_log(connection)
+        # Who belongs to the cluster is the cluster's to say.
+        connection.execute(delete(records).where(records.c.kind == NODE.name))
+        connection.execute(delete(accounts.nodes))
+        for table in (id_counters, invites, peer_acknowledgements):
+            connection.execute(delete(table))
+        last = connection.execute(select(hybrid_clock).where(hybrid_clock.c.node == was)).first()
+        if last is not None:
+            upsert(hybrid_clock).run(connection, {"node": node, "ms": last.ms, "counter": last.counter})
+        move(connection, node, database.place())
+        position = _Rewriting(connection, node=node, slot=slot, clock=clock, reseal=reseal).run()
+        if position:
+            database.publish(position)
+
+
+def _close_log(connection: Connection) -> None:
+    connection.execute(update(origins).where(origins.c.origin != MERGED).values(floor=origins.c.seq))
+    connection.execute(delete(changes))
+
+
+class _Rewriting:
+    """Goes through all that lives."""
+
+    def __init__(self, connection: Connection, *, node: str, slot: int, clock: Clock, reseal: Reseal) -> None:
+        self._connection = connection
+        self._node = node
+        self._slot = slot
+        self._clock = clock
+        self._reseal = reseal
+
+    def run(self) -> int:
+        """Write anew what must not stay as it is, and return the log's position after it."""
+        kind, key, position = "", "", 0
+        while page := self._connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": _PAGE}).all():
+            # One for each page: it remembers all that it has read.
+            transaction = Transaction(self._connection, node=self._node, slot=self._slot, clock=self._clock)
+            for kind, key, encoded in page:
+                self._rewrite(transaction, kind, key, decode(encoded))
+            transaction.finish()
+            position = transaction.position or position
+        return position
+
+    def _rewrite(self, transaction: Transaction, name: str, key: str, record: Record) -> None:
+        kind = KINDS[name]
+        if is_dead(kind, record):
+            return
+        values = values_of(kind, record)
+        changed = {field: after for field, before in values.items() if (after := self._resealed(before)) != before}
+        if values.get("ids"):
+            # Stamped with this moment: where the cluster has the same thing already, its id stays.
+            changed["ids"] = new_ids(transaction.next_id(kind), Stamp(transaction.now_ms(), 0, self._node))
+        if changed:
+            transaction.put(kind, key, changed)
+
+    def _resealed(self, value: Value) -> Value:
+        if isinstance(value, str):
+            return self._reseal(value)
+        if isinstance(value, dict):
+            return {name: self._resealed(inner) for name, inner in value.items()}
+        return [self._resealed(inner) for inner in value] if isinstance(value, list) else value
