@@ -78,9 +78,13 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
     MANIFEST.name: (
         content_key("library/app", DIGEST),
         {"media_type": "m", "artifact_type": "t", "config_digest": "c", "subject": "s", "annotations": {"a": "b"}}
-        | {"manifest_bytes": 8, "total_bytes": 12, "pushed_ms": 5, "pushed_by": "alice"},
+        | {"manifest_bytes": 8, "total_bytes": 12, "pushed_ms": 5, "pushed_by": "alice"}
+        | {"config_type": "ct", "type": "IMAGE", "icon": "i", "attributes": "{}", "accessory_type": "a"},
         manifests,
-        ("library/app", DIGEST, 42, "m", "t", "c", "s", 8, 12, '{"a":"b"}', 5, "alice"),
+        (
+            *("library/app", DIGEST, 42, "m", "t", "ct", "IMAGE", "i", "{}", "c", "s", 8, 12, '{"a":"b"}', 5, "alice"),
+            *("a", "s", False, True),
+        ),
     ),
     TAG.name: (
         tag_key("library/app", "v1"),

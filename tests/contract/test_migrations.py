@@ -16,13 +16,15 @@ from tests.support.metadata import open_sqlite
 from tests.support.postgres import Postgres
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Unavailable
+from twinhull.kit.hlc import Stamp
 from twinhull.metadata import content, schema
 from twinhull.metadata.database import Database
 from twinhull.metadata.migrate import migrate, migrate_to
 from twinhull.metadata.postgres import PostgresDatabase
 from twinhull.metadata.store import Store
 from twinhull.metadata.summaries import summary_of
-from twinhull.records.kinds import TAG, tag_key
+from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
+from twinhull.records.merge import created, encode
 
 EMPTY: Final = "empty"
 
@@ -87,6 +89,22 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
         assert content.tags_page(connection, "library/app", "", 10) == ["v1"]
 
 
+def test_new_columns_are_filled_from_the_records_when_a_database_is_upgraded(empty: Database) -> None:
+    migrate(empty)
+    store = Store(empty, node="n1", slot=0, clock=ManualClock())
+    with store.write() as transaction:
+        transaction.create(MANIFEST, content_key("library/app", "d"), {"media_type": "m", "type": "CHART"})
+    with empty.write() as connection:
+        for index in ("manifests_by_accessory_of", "manifests_listed"):
+            connection.execute(text(f"DROP INDEX {index}"))
+        for column in ("config_type", "type", "icon", "attributes", "accessory_type", "accessory_of", "tagged", "listed"):
+            connection.execute(text(f"ALTER TABLE manifests DROP COLUMN {column}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0007'"))
+    migrate(empty)
+    with empty.read() as connection:
+        assert connection.execute(text("SELECT type, listed FROM manifests")).all() == [("CHART", True)]
+
+
 def test_database_of_a_newer_release_is_refused_and_left_alone(empty: Database) -> None:
     migrate(empty)
     with empty.write() as connection:
@@ -139,9 +157,10 @@ def test_names_sort_by_their_bytes_whatever_language_the_database_was_made_for(p
 
 
 def test_summaries_of_an_older_release_are_made_anew(empty: Database) -> None:
+    records = [encode(created(None, Stamp(number, 0, "n1"), number + 1, {"target": {"digest": "d"}})) for number in range(3)]
     rows = [
-        {"kind": "tag", "key": f"library/app:v{number}", "record": bytes([number]), "dead": False, "bucket": 1, "summary": 7}
-        for number in range(3)
+        {"kind": "tag", "key": f"library/app:v{number}", "record": record, "dead": False, "bucket": 1, "summary": 7}
+        for number, record in enumerate(records)
     ]
     with empty.write() as connection:
         migrate_to(connection, "0006")

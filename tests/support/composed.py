@@ -109,11 +109,11 @@ class Node:
             watch=watch or NoUploadWatch(),
         )
         errors = ErrorAnswers(origin_of=forwarding.origin_of)
+        pushing, deleting = Pushing(blobs=self.blobs, **shared), Deleting(**shared)
+        manifests = ManifestHandlers(artifacts=self.artifacts, pushing=pushing, deleting=deleting, durability=durability)
         registry = Registry(
             access=access,
-            manifests=ManifestHandlers(
-                artifacts=self.artifacts, pushing=Pushing(**shared), deleting=Deleting(**shared), durability=durability
-            ),
+            manifests=manifests,
             blobs=BlobHandlers(contents=contents, durability=durability),
             uploads=UploadHandlers(uploads=uploads, contents=contents, access=access, durability=durability, relay=relay),
             tags=TagHandlers(artifacts=self.artifacts, access=access),

@@ -8,15 +8,18 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
+from twinhull.blobs.store import BlobStore
+from twinhull.catalog.describing import CONFIG_BYTES_MAX, Described, describe
 from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
 from twinhull.kit.digest import Digest, algorithm_of, digest_of
-from twinhull.kit.errors import DigestInvalid, ManifestBlobUnknown, ProjectUnknown
+from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, ProjectUnknown
 from twinhull.kit.reference import is_digest, project_of
 from twinhull.metadata import content as queries
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import BLOB, MANIFEST, REPOSITORY, TAG, content_key, tag_key
+from twinhull.records.merge import Value
 
 # So many of the missing are named in the answer, and asked of the peers.
 MISSING_NAMED_MAX: Final = 50
@@ -61,9 +64,10 @@ class _Missing(Exception):
 class Pushing:
     """Takes manifests in."""
 
-    def __init__(self, *, store: Store, executor: Executor, peers: Peers) -> None:
-        """Take the metadata, threads to write in, and the peers to ask for what seems to be missing."""
+    def __init__(self, *, store: Store, blobs: BlobStore, executor: Executor, peers: Peers) -> None:
+        """Take the metadata, the bytes, threads to write in, and the peers to ask for what seems to be missing."""
         self._store = store
+        self._blobs = blobs
         self._executor = executor
         self._peers = peers
 
@@ -95,6 +99,7 @@ class Pushing:
 
     def _write(self, push: Push) -> Pushed:
         digest, parsed = _checked(push)
+        described = describe(parsed, self._config_of(parsed))
         repository = push.repository
         tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
         with self._store.write() as transaction:
@@ -109,11 +114,20 @@ class Pushing:
                 raise _Missing(missing_blobs, missing_manifests)
             _keep_repository(transaction, repository)
             _renew_children(transaction, repository, parsed)
-            _put_manifest(transaction, push, digest, parsed, sizes)
+            _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
                 _put_tag(transaction, push, digest, tag)
         subject = parsed.subject.digest if parsed.subject is not None else None
         return Pushed(digest=digest, tags=tags, subject=subject, seq=transaction.seq)
+
+    def _config_of(self, parsed: ParsedManifest) -> bytes | None:
+        """Return the configuration if its bytes are here already; whether it may be named is seen later."""
+        if parsed.config is None or parsed.config.size > CONFIG_BYTES_MAX:
+            return None
+        try:
+            return self._blobs.read(parsed.config.digest, 0, CONFIG_BYTES_MAX)
+        except BlobUnknown:
+            return None
 
 
 def _checked(push: Push) -> tuple[Digest, ParsedManifest]:
@@ -143,20 +157,18 @@ def _renew_children(transaction: Transaction, repository: str, parsed: ParsedMan
             transaction.put(MANIFEST, content_key(repository, child), {})
 
 
-def _put_manifest(
-    transaction: Transaction, push: Push, digest: Digest, parsed: ParsedManifest, sizes: Mapping[str, int]
-) -> None:
-    key = content_key(push.repository, digest)
-    if transaction.values(MANIFEST, key) is not None:
-        # It may be going away elsewhere right now: renewed, it stays. What was pushed first holds: who and when.
-        transaction.put(MANIFEST, key, {})
-        return
+def _facts_of(parsed: ParsedManifest, described: Described, sizes: Mapping[str, int]) -> dict[str, Value]:
     required = parsed.required_blobs
     # What a client writes of sizes is not believed where they are known.
     blobs = [(blob, sizes.get(blob, size), blob in required) for blob, size in parsed.blobs.items()]
-    fields = {
+    return {
         "media_type": parsed.media_type,
         "artifact_type": parsed.artifact_type,
+        "config_type": described.media_type,
+        "type": described.type,
+        "icon": described.icon,
+        "accessory_type": described.accessory_type,
+        "attributes": described.attributes,
         "config_digest": parsed.config.digest if parsed.config is not None else "",
         "subject": parsed.subject.digest if parsed.subject is not None else "",
         "manifest_bytes": parsed.size,
@@ -165,10 +177,19 @@ def _put_manifest(
         "annotations": dict(parsed.annotations),
         "blobs": blobs,
         "children": list(parsed.manifests),
-        "pushed_ms": transaction.now_ms(),
-        "pushed_by": push.pushed_by,
     }
+
+
+def _put_manifest(transaction: Transaction, push: Push, digest: Digest, facts: Mapping[str, Value]) -> None:
+    key = content_key(push.repository, digest)
+    there = transaction.values(MANIFEST, key)
+    if there is not None:
+        # It may be going away elsewhere right now: renewed, it stays. What was pushed first holds: who and when.
+        learnt = {} if there.get("attributes") or not facts["attributes"] else {"attributes": facts["attributes"]}
+        transaction.put(MANIFEST, key, learnt)
+        return
     transaction.put_content(digest, push.content)
+    fields = {**facts, "pushed_ms": transaction.now_ms(), "pushed_by": push.pushed_by}
     transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))
 
 

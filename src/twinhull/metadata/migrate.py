@@ -13,14 +13,21 @@ from sqlalchemy import Connection
 
 from twinhull.kit.errors import Unavailable
 from twinhull.metadata.database import Database
+from twinhull.metadata.projections.project import rebuild_projections
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def migrate(database: Database) -> None:
-    """Make or upgrade the tables; Unavailable when a newer release has written them."""
+    """Make or upgrade the tables; Unavailable when a newer release has written them.
+
+    After an upgrade what is made from records is made anew, since new columns want to be filled: some time for many records.
+    """
     with database.write() as connection:
+        before = revision_of(connection)
         migrate_to(connection, "head")
+        if before is not None and before != revision_of(connection):
+            rebuild_projections(connection)
 
 
 def migrate_to(connection: Connection, revision: str) -> None:

@@ -47,3 +47,11 @@ class Statement:
         row: tuple[Any, ...] | None = cursor.fetchone()
         cursor.close()
         return row
+
+    def all(self, connection: Connection, values: Row) -> list[tuple[Any, ...]]:
+        """Carry it out and return all rows of its result."""
+        cursor = connection.connection.cursor()
+        cursor.execute(self._by_dialect[connection.dialect.name], values)
+        rows: list[tuple[Any, ...]] = list(cursor.fetchall())
+        cursor.close()
+        return rows

@@ -146,7 +146,7 @@ class _Worker:
             peers=self._peers,
             renew_after_s=self._settings.gc.grace_s / 2,
         )
-        pushing = Pushing(store=self._store, executor=self._executor, peers=self._peers)
+        pushing = Pushing(store=self._store, blobs=self._blobs, executor=self._executor, peers=self._peers)
         deleting = Deleting(store=self._store, executor=self._executor, peers=self._peers)
         uploads = Uploads(
             blobs=self._blobs,

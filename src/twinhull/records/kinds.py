@@ -70,7 +70,8 @@ MANIFEST: Final = Kind(  # repository@digest
     delete_wins=False,
     # The same bytes pushed on both sides: what was pushed first holds.
     resolvers={**_COMMON, "pushed_ms": earliest, "pushed_by": earliest},
-    quiet=_QUIET | {"pushed_ms", "pushed_by"},
+    # A node without the configuration's bytes knows no attributes.
+    quiet=_QUIET | {"pushed_ms", "pushed_by", "attributes"},
 )
 TAG: Final = Kind(  # repository:tag
     name="tag", delete_wins=False, resolvers={**_COMMON, "target": first_if_marked(_is_immutable)}, quiet=_QUIET

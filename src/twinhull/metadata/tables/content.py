@@ -29,6 +29,13 @@ manifests: Final = Table(
     Column("id", BigInteger, nullable=False),
     Column("media_type", name_type(255), nullable=False),
     Column("artifact_type", name_type(255), nullable=False),
+    # What the artifact is: its configuration's media type, and Harbor's word for it.
+    Column("config_type", name_type(255), nullable=False),
+    Column("type", name_type(64), nullable=False),
+    # The digest of the layer that is its picture, or empty.
+    Column("icon", name_type(160), nullable=False),
+    # JSON object: what its configuration says of it; empty where that is not known.
+    Column("attributes", Text, nullable=False),
     Column("config_digest", name_type(160), nullable=False),
     # The digest this manifest refers to, or empty.
     Column("subject", name_type(160), nullable=False),
@@ -39,7 +46,16 @@ manifests: Final = Table(
     Column("annotations", Text, nullable=False),
     Column("pushed_ms", BigInteger, nullable=False),
     Column("pushed_by", name_type(512), nullable=False),
+    # What it is to another artifact and which, told by its subject or by a tag; whether a tag names it; whether lists show
+    # it. See projections/standing.py.
+    Column("accessory_type", name_type(64), nullable=False),
+    Column("accessory_of", name_type(160), nullable=False),
+    Column("tagged", Boolean, nullable=False),
+    Column("listed", Boolean, nullable=False),
     Index("manifests_by_subject", "repository", "subject"),
+    Index("manifests_by_accessory_of", "repository", "accessory_of"),
+    # Holds all that it takes to find a page of a repository's list and to count it.
+    Index("manifests_listed", "repository", "listed", "pushed_ms", "id", "tagged"),
     Index("manifests_by_digest", "digest"),
     Index("manifests_by_id", "id"),
     info=DERIVED,
