@@ -125,8 +125,8 @@ def test_gap_is_refused_with_all_that_came_with_it(store: Store, peer: Store) ->
 
 def test_kind_of_a_later_release_is_refused(store: Store, peer: Store) -> None:
     change = create(peer, SETTING, "a", {"value": 1})
-    with pytest.raises(ProtocolError, match="'quota' are unknown to this release"):
-        apply(store, msgspec.structs.replace(change, kind="quota"))
+    with pytest.raises(ProtocolError, match="'constellation' are unknown to this release"):
+        apply(store, msgspec.structs.replace(change, kind="constellation"))
     assert store.vector() == {}
 
 

@@ -16,21 +16,31 @@ from twinhull.metadata.store import Store
 from twinhull.metadata.tables.accounts import members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.columns import DERIVED
 from twinhull.metadata.tables.content import blob_links, manifests, repositories, tags
+from twinhull.metadata.tables.documents import artifact_labels, audit_records, documents, executions, pulls, tasks
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import (
+    ARTIFACT_LABEL,
+    AUDIT,
     BLOB,
+    DOCUMENTS,
+    EXECUTION,
     KINDS,
     MANIFEST,
     MEMBER,
     NODE,
     PROJECT,
+    PULLS,
     REPOSITORY,
     ROBOT,
     SETTING,
     TAG,
+    TASK,
     USER,
+    artifact_label_key,
     content_key,
     member_key,
+    owned_key,
+    pulls_key,
     tag_key,
 )
 from twinhull.records.merge import Kind, Value
@@ -97,6 +107,46 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
         {"size": 4, "linked_ms": 5},
         blob_links,
         ("library/app", BLOB_DIGEST, 4, 5),
+    ),
+    **{
+        name: (
+            "library/a/b",
+            {"b": {"x": [1]}, "a": True, "gone": None, "life": [1, 0, "n1", 9], **TIMES},
+            documents,
+            (name, "library/a/b", 42, "library", 9, "a/b", '{"a":true,"b":{"x":[1]}}', 5, 6),
+        )
+        for name in DOCUMENTS
+    },
+    ARTIFACT_LABEL.name: (
+        artifact_label_key("library/app", DIGEST, "library/bug"),
+        {"life": [1, 0, "n1", 9], "created_ms": 5},
+        artifact_labels,
+        ("library/app", DIGEST, "library/bug", 9, 5),
+    ),
+    PULLS.name: (
+        pulls_key("library/app", DIGEST, "n1"),
+        {"count": 3, "last_ms": 5},
+        pulls,
+        ("library/app", DIGEST, "n1", 3, 5),
+    ),
+    EXECUTION.name: (
+        owned_key("n1", 42),
+        {"vendor_type": "RETENTION", "vendor_id": 3, "status": "Running", "trigger": "MANUAL", "dry_run": True, **TIMES},
+        executions,
+        ("n1", 42, "RETENTION", 3, "Running", "MANUAL", '{"dry_run":true}', 5, 6),
+    ),
+    TASK.name: (
+        owned_key("n1", 42),
+        {"vendor_type": "RETENTION", "execution_id": 3, "status": "Running", "total": 1, **TIMES},
+        tasks,
+        ("n1", 42, 3, "RETENTION", "Running", '{"total":1}', 5, 6),
+    ),
+    AUDIT.name: (
+        owned_key("n1", 42),
+        {"project": "library", "username": "alice", "operation": "create", "resource_type": "tag", "resource": "library/app:v1"}
+        | {"description": "d", "succeeded": False, "client_address": "::1", "created_ms": 5},
+        audit_records,
+        ("n1", 42, 5, "library", "alice", "create", "tag", "library/app:v1", "d", False, "::1"),
     ),
 }
 

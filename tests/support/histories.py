@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from hypothesis import strategies as st
 
 from twinhull.kit.hlc import ZERO, Stamp, next_stamp
-from twinhull.records.kinds import KINDS, MEMBER, ROBOT, TAG, USER, new_ids
+from twinhull.records.kinds import ARTIFACT_LABEL, KINDS, LABEL, MEMBER, PULLS, ROBOT, TAG, USER, USER_GROUP, new_ids
 from twinhull.records.merge import Kind, Record, Value, created, deleted, is_dead, merge, values_of, written
 
 REPLICAS: Final = ("a", "b", "c")
@@ -25,6 +25,10 @@ _FIELDS: Final[Mapping[str, Mapping[str, st.SearchStrategy[Value]]]] = {
     USER.name: {"sysadmin": _FLAGS, "disabled": _FLAGS, "password_hash": _WORDS, "created_ms": st.integers(0, 3)},
     MEMBER.name: {"role": st.sampled_from([1, 2, 3, 4, 5])},
     ROBOT.name: {"disable": _FLAGS, "secret_hash": _WORDS},
+    LABEL.name: {"life": st.sampled_from([[1, 0, "a", 1], [1, 0, "b", 9], [2, 0, "a", 3], None]), "color": _WORDS},
+    USER_GROUP.name: {"life": st.just(None), "created_ms": st.integers(0, 3), "group_type": st.integers(1, 2)},
+    ARTIFACT_LABEL.name: {"life": st.sampled_from([[1, 0, "a", 1], [2, 0, "b", 2]]), "created_ms": st.integers(0, 3)},
+    PULLS.name: {"count": st.integers(0, 9), "last_ms": st.integers(0, 9)},
     TAG.name: {"target": st.fixed_dictionaries({"digest": _WORDS, "immutable": _FLAGS})},
 }
 _OTHER_FIELDS: Final[Mapping[str, st.SearchStrategy[Value]]] = {"first": _WORDS, "second": st.integers(0, 2)}
@@ -177,6 +181,55 @@ def _write(history: History, replica: Replica, step: Step, now_ms: int) -> None:
     replica.seen |= {len(history.events) - 1}
 
 
+def _last(values: list[Value]) -> Value:
+    return values[-1]
+
+
+def _first(values: list[Value]) -> Value:
+    return values[0]
+
+
+def _all_ids(values: list[Value]) -> Value:
+    return sorted([list(one) for one in {tuple(one) for value in values if isinstance(value, list) for one in value}])
+
+
+def _last_like(*, on: bool) -> Callable[[list[Value]], Value]:
+    return lambda values: next((value for value in reversed(values) if bool(value) == on), values[-1])
+
+
+def _weakest_role(values: list[Value]) -> Value:
+    weakest_first: list[Value] = [None, 5, 3, 2, 4, 1]
+    return min(reversed(values), key=weakest_first.index)
+
+
+def _greatest(values: list[Value]) -> Value:
+    return max((value for value in values if isinstance(value, int)), default=None)
+
+
+def _last_life(values: list[Value]) -> Value:
+    lives: list[list[int | str]] = [value for value in values if isinstance(value, list)]
+    return max(lives, default=None)
+
+
+def _first_if_immutable(values: list[Value]) -> Value:
+    return values[0 if any(isinstance(value, dict) and value["immutable"] for value in values) else -1]
+
+
+# How concurrent values are settled, oldest first, as people would tell it: by field, or by kind and field.
+_TOLD: Final[Mapping[str, Callable[[list[Value]], Value]]] = {
+    "ids": _all_ids,
+    "life": _last_life,
+    "created_ms": _first,
+    "user sysadmin": _last_like(on=False),
+    "user disabled": _last_like(on=True),
+    "robot disable": _last_like(on=True),
+    "member role": _weakest_role,
+    "pulls count": _greatest,
+    "pulls last_ms": _greatest,
+    "tag target": _first_if_immutable,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Oracle:
     """What must be seen by whoever has seen certain events, by the rules as people would tell them."""
@@ -222,24 +275,9 @@ class Oracle:
         values = [value for _, value in candidates]
         if len(values) == 1:
             return values[0]
-        kind = self.history.kind
-        match kind.name, name:
-            case _, "ids" if "ids" in kind.resolvers:
-                return sorted(
-                    [list(one) for one in {tuple(one) for value in values if isinstance(value, list) for one in value}]
-                )
-            case "user", "created_ms":
-                return values[0]
-            case "user", "sysadmin":
-                return next((value for value in reversed(values) if not value), values[-1])
-            case ("user", "disabled") | ("robot", "disable"):
-                return next((value for value in reversed(values) if value), values[-1])
-            case "member", "role":
-                weakest_first: list[Value] = [None, 5, 3, 2, 4, 1]
-                return min(reversed(values), key=weakest_first.index)
-            case "tag", "target" if any(isinstance(value, dict) and value["immutable"] for value in values):
-                return values[0]
-        return values[-1]
+        if name == "ids" and name not in self.history.kind.resolvers:
+            return values[-1]
+        return _TOLD.get(name, _TOLD.get(f"{self.history.kind.name} {name}", _last))(values)
 
     def setters(self, seen: Events, name: str) -> list[tuple[int, Value]]:
         """Return the events that set a field, and to what, of which no other had been seen by those that set it else."""

@@ -8,6 +8,7 @@ import pytest
 
 from twinhull.config.cluster import DEFAULTS, ITEMS, OF_A_NODE, read_items
 from twinhull.kit.errors import Invalid
+from twinhull.records.kinds import SETTING
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,7 @@ def test_defaults_are_values_of_their_items_or_empty() -> None:
 
 def test_no_item_is_of_the_cluster_and_of_a_node() -> None:
     assert not OF_A_NODE & ITEMS.keys()
+
+
+def test_conflicts_hide_what_is_secret_among_the_settings() -> None:
+    assert {name for name, item in ITEMS.items() if item.secret} == SETTING.secret_keys

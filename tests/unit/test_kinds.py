@@ -9,12 +9,36 @@ import pytest
 
 from twinhull.kit.hlc import Stamp
 from twinhull.records import kinds
-from twinhull.records.kinds import BLOB, KINDS, MANIFEST, MEMBER, NODE, PROJECT, REPOSITORY, ROBOT, SETTING, TAG, USER
+from twinhull.records.kinds import (
+    ARTIFACT_LABEL,
+    AUDIT,
+    BLOB,
+    DOCUMENTS,
+    EXECUTION,
+    KINDS,
+    MANIFEST,
+    MEMBER,
+    NODE,
+    PROJECT,
+    PULLS,
+    REPOSITORY,
+    ROBOT,
+    SETTING,
+    TAG,
+    TASK,
+    USER,
+    USER_GROUP,
+)
 from twinhull.records.merge import Kind, Record, Value, conflicts_of, created, deleted, is_dead, merge, values_of, written
 
-DELETE_WINS: Final = (NODE, USER, MEMBER, ROBOT)
-WRITE_WINS: Final = (SETTING, PROJECT, REPOSITORY, MANIFEST, TAG, BLOB)
-WITH_IDS: Final = (USER, PROJECT, MEMBER, ROBOT, REPOSITORY, MANIFEST, TAG)
+DOCUMENTS_BUT_GROUPS: Final = tuple(kind for kind in DOCUMENTS.values() if kind is not USER_GROUP)
+DELETE_WINS: Final = (NODE, USER, USER_GROUP, MEMBER, ROBOT)
+WRITE_WINS: Final = (
+    *(SETTING, PROJECT, REPOSITORY, MANIFEST, TAG, BLOB),
+    *DOCUMENTS_BUT_GROUPS,
+    *(ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT),
+)
+WITH_IDS: Final = (USER, PROJECT, MEMBER, ROBOT, REPOSITORY, MANIFEST, TAG, EXECUTION, TASK, AUDIT, *DOCUMENTS.values())
 
 
 class Node:
@@ -216,6 +240,37 @@ def test_times_of_concurrent_writes_are_no_conflict(kind: Kind, early: Node, lat
     assert settled(kind, ours, theirs, "updated_ms") == (20, 0)
 
 
+def test_what_hangs_on_two_lives_of_a_project_is_of_the_newest(early: Node, late: Node) -> None:
+    old, new = kinds.new_ids(1, Stamp(1, 0, "a")), kinds.new_ids(2, Stamp(5, 0, "b"))
+    for ours, theirs in ((old, new), (new, old)):
+        one, two = (node.create(kinds.LABEL, life=kinds.life_of(ids)) for node, ids in ((early, ours), (late, theirs)))
+        life, conflicts = settled(kinds.LABEL, one, two, "life")
+        assert (kinds.number_of_life(life), conflicts) == (2, 0)
+    assert kinds.number_of_life(kinds.life_of([*old, *new])) == 2
+    assert kinds.number_of_life(kinds.life_of(None)) == kinds.number_of_life(kinds.life_of([])) == 0
+
+
+def test_life_that_makes_no_sense_is_less_than_any(early: Node, late: Node) -> None:
+    ours = early.create(kinds.LABEL, life=kinds.life_of(kinds.new_ids(1, Stamp(1, 0, "a"))))
+    for nonsense in (None, "x", {"a": 1}):
+        life, _ = settled(kinds.LABEL, ours, late.create(kinds.LABEL, life=nonsense), "life")
+        assert kinds.number_of_life(life) == 1
+        assert kinds.number_of_life(nonsense) == 0
+
+
+def test_pulls_that_a_restored_node_counted_twice_are_the_more_and_the_last(early: Node, late: Node) -> None:
+    ours, theirs = early.create(PULLS, count=9, last_ms=10), late.create(PULLS, count=2, last_ms=20)
+    assert settled(PULLS, ours, theirs, "count") == (9, 0)
+    assert settled(PULLS, ours, theirs, "last_ms") == (20, 0)
+
+
+def test_secrets_are_hidden_by_field_and_by_name_of_the_setting() -> None:
+    assert kinds.REGISTRY.hides("/hub", "access_secret")
+    assert not kinds.REGISTRY.hides("/hub", "access_key")
+    assert SETTING.hides("ldap_search_password", "value")
+    assert not SETTING.hides("ldap_url", "value")
+
+
 # -- ids ---------------------------------------------------------------------------------------------------------------
 
 
@@ -252,10 +307,15 @@ def test_ids_of_nothing_are_none() -> None:
         (kinds.content_key, kinds.split_content_key, ("library/a", "sha256:0"), "library/a@sha256:0"),
         (kinds.tag_key, kinds.split_tag_key, ("library/a", "v1"), "library/a:v1"),
         (kinds.member_key, kinds.split_member_key, ("library", "g", "cn=a/b,dc=x"), "library/g/cn=a/b,dc=x"),
+        (kinds.document_key, kinds.split_document_key, ("library", "a/b"), "library/a/b"),
+        (kinds.document_key, kinds.split_document_key, ("", "a/b"), "/a/b"),
+        (kinds.artifact_label_key, kinds.split_artifact_label_key, ("l/a", "sha256:0", "l/b@c/d"), "l/a@sha256:0/l/b@c/d"),
+        (kinds.pulls_key, kinds.split_pulls_key, ("l/a", "", "n1"), "l/a@/n1"),
+        (kinds.owned_key, kinds.split_owned_key, ("n1", 7), "n1/7"),
     ],
 )
 def test_keys_come_apart_as_they_were_joined(
-    join: Callable[..., str], split: Callable[[str], tuple[str, ...]], parts: tuple[str, ...], key: str
+    join: Callable[..., str], split: Callable[[str], tuple[object, ...]], parts: tuple[object, ...], key: str
 ) -> None:
     assert join(*parts) == key
     assert split(key) == parts

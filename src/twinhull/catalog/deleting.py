@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from twinhull.catalog.documents import detach_all_labels
 from twinhull.catalog.peers import Peers
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import ManifestInUse, ManifestUnknown
@@ -59,4 +60,5 @@ class Deleting:
                 raise ManifestUnknown(detail={"name": repository, "digest": digest})
             for tag in queries.tags_of(transaction.connection, repository, digest):
                 transaction.delete(TAG, tag_key(repository, tag))
+            detach_all_labels(transaction, repository, digest)
         return transaction.seq

@@ -11,6 +11,7 @@ from typing import Final
 
 from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
+from twinhull.catalog.documents import delete_documents_of
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project
@@ -179,6 +180,7 @@ def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str
         transaction.delete(MEMBER, key)
     for key in queries.robot_keys(transaction.connection, name):
         transaction.delete(ROBOT, key)
+    delete_documents_of(transaction, name)
     # Metadata that was set in an earlier life would show through where this one says nothing.
     unset = {_METADATA_FIELD + key: None for key in METADATA_KEYS}
     number = transaction.next_id(PROJECT)

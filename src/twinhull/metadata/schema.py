@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from twinhull.metadata.tables import accounts, columns, content, garbage, log, own
+from twinhull.metadata.tables import accounts, columns, content, documents, garbage, log, own
 
 metadata: Final[MetaData] = columns.metadata
 # Imported for their tables.
-SUBJECTS: Final = (log, accounts, content, own, garbage)
+SUBJECTS: Final = (log, accounts, content, documents, own, garbage)

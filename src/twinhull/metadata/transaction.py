@@ -73,11 +73,11 @@ class Transaction:
     def __init__(self, connection: Connection, *, node: str, slot: int, clock: Clock) -> None:
         """Start with the node's clock and sequence number as the database has them."""
         self.connection = connection
+        self.node = node
         # This node's own change number after the last write in this transaction; 0 while nothing was written.
         self.seq = 0
         # The log's position after the last write; 0 while nothing was written.
         self.position = 0
-        self._node = node
         # Under which name this node writes: its id, or after a restore another; see begin_incarnation.
         self._origin = node
         self._first_block = 0
@@ -276,7 +276,7 @@ class Transaction:
 
     def _clock_now(self) -> Stamp:
         if self._last_stamp is None:
-            row = _GET_OWN.first(self.connection, {"node": self._node})
+            row = _GET_OWN.first(self.connection, {"node": self.node})
             assert row is not None
             origin, first_block, seq, ms, counter = row
             if origin is not None:
@@ -306,7 +306,7 @@ class Transaction:
         for origin in self._advanced:
             _SET_SEQ.run(self.connection, {"origin": origin, "seq": self._vector[origin]})
         if self._clock_moved and self._last_stamp is not None:
-            row = {"node": self._node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
+            row = {"node": self.node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
             upsert(hybrid_clock).run(self.connection, row)
 
 
@@ -331,7 +331,7 @@ def _checked_digest(key: str, content: bytes) -> str:
 
 
 def _conflict_row(kind: Kind, key: str, conflict: FieldConflict, now_ms: int) -> dict[str, object]:
-    hide = conflict.field in kind.secret
+    hide = kind.hides(key, conflict.field)
     candidates = [
         {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": node_of(field.write.stamp.origin)}
         for field in conflict.candidates

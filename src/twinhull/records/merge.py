@@ -79,6 +79,12 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     quiet: frozenset[str] = frozenset()
     # Fields whose values are never shown, not even as the candidates of a conflict.
     secret: frozenset[str] = frozenset()
+    # Keys of records all of whose values are never shown.
+    secret_keys: frozenset[str] = frozenset()
+
+    def hides(self, key: str, field: str) -> bool:
+        """Tell whether a value must not be shown."""
+        return field in self.secret or key in self.secret_keys
 
 
 def latest(candidates: list[Field]) -> Value:
@@ -98,6 +104,17 @@ def weakest(rank: Callable[[Value], int]) -> Resolver:
         return min(reversed(candidates), key=lambda field: rank(field.value)).value
 
     return resolve
+
+
+def greatest(candidates: list[Field]) -> Value:
+    """Resolve to the greatest number or list of the candidates; one that is neither is less than any."""
+    return max(candidates, key=lambda field: _order(field.value)).value
+
+
+def _order(value: Value) -> tuple[bool, list[tuple[bool, int, str]]]:
+    # What peers say may be anything, and must be comparable all the same.
+    parts = value if isinstance(value, list) else [value] if isinstance(value, int) else []
+    return bool(parts), [(isinstance(part, str), part if isinstance(part, int) else 0, str(part)) for part in parts]
 
 
 def first_if_marked(is_marked: Callable[[Value], bool]) -> Resolver:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, Table
 
 from twinhull.records import kinds
-from twinhull.records.kinds import content_key, member_key, tag_key
+from twinhull.records.kinds import artifact_label_key, content_key, member_key, owned_key, pulls_key, tag_key
 
 # Given a row by its columns, the kind and key of its record.
 _OWNERS: Final[Mapping[str, Callable[[Any], tuple[str, str]]]] = {
@@ -25,6 +25,12 @@ _OWNERS: Final[Mapping[str, Callable[[Any], tuple[str, str]]]] = {
     "manifest_children": lambda row: (kinds.MANIFEST.name, content_key(row.repository, row.parent)),
     "tags": lambda row: (kinds.TAG.name, tag_key(row.repository, row.name)),
     "blob_links": lambda row: (kinds.BLOB.name, content_key(row.repository, row.digest)),
+    "documents": lambda row: (row.kind, row.key),
+    "artifact_labels": lambda row: (kinds.ARTIFACT_LABEL.name, artifact_label_key(row.repository, row.digest, row.label)),
+    "pulls": lambda row: (kinds.PULLS.name, pulls_key(row.repository, row.digest, row.node)),
+    "executions": lambda row: (kinds.EXECUTION.name, owned_key(row.node, row.id)),
+    "tasks": lambda row: (kinds.TASK.name, owned_key(row.node, row.id)),
+    "audit_records": lambda row: (kinds.AUDIT.name, owned_key(row.node, row.id)),
 }
 TABLES: Final = frozenset(_OWNERS)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, text
 from twinhull.metadata.projections.accounts import ACCOUNTS
 from twinhull.metadata.projections.containers import CONTAINERS
 from twinhull.metadata.projections.content import CONTENT
+from twinhull.metadata.projections.documents import DOCUMENTS
 from twinhull.metadata.projections.rows import Projection, Values
 from twinhull.metadata.schema import metadata
 from twinhull.metadata.statement import Statement
@@ -28,7 +29,7 @@ _RECORDS_PAGE: Final = text(
 _FORGET_ALIAS: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
 _FORGET_ALIASES: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND key = :key")
 
-_PROJECTIONS: Final[Mapping[str, Projection]] = {**ACCOUNTS, **CONTAINERS, **CONTENT}
+_PROJECTIONS: Final[Mapping[str, Projection]] = {**ACCOUNTS, **CONTAINERS, **CONTENT, **DOCUMENTS}
 
 
 def project_record(connection: Connection, kind: str, key: str, values: Values | None, *, ids_before: Value = None) -> None:

@@ -40,6 +40,6 @@ def times_of(values: Values) -> dict[str, int]:
     return {"created_ms": created, "updated_ms": number_of(values.get("updated_ms"), created)}
 
 
-def remove(connection: Connection, table: Table, **key: str) -> None:
+def remove(connection: Connection, table: Table, **key: str | int) -> None:
     """Delete the rows of this key."""
     connection.execute(delete(table).where(*(table.c[name] == value for name, value in key.items())))

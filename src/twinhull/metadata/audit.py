@@ -1,0 +1,68 @@
+"""Queries for audit records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count
+from twinhull.metadata.tables.documents import audit_records
+
+_FIELDS: Final = Fields(
+    {
+        "id": audit_records.c.id,
+        "username": audit_records.c.username,
+        "operation": audit_records.c.operation,
+        "resource_type": audit_records.c.resource_type,
+        "resource": audit_records.c.resource,
+        "op_time": audit_records.c.at_ms,
+        "creation_time": audit_records.c.at_ms,
+    },
+    order=(audit_records.c.at_ms.desc(), audit_records.c.id.desc()),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """An audit record as the log has it."""
+
+    # On which node it was done.
+    node: str
+    id: int
+    at_ms: int
+    project: str
+    username: str
+    operation: str
+    resource_type: str
+    resource: str
+    description: str
+    succeeded: bool
+    client_address: str
+
+
+def list_audit_records(
+    connection: Connection,
+    *,
+    projects: Sequence[str] | None = None,
+    wanted: Wanted = ANYTHING,
+    part: Slice = EVERYTHING,
+    counted: bool = True,
+) -> tuple[list[AuditRecord], int]:
+    """Return that part of the wanted records, newest first, and how many there are in all (0 unless counted).
+
+    `projects` limits them to those of these projects. Lists can be filtered and sorted by id, username, operation,
+    resource_type, resource and op_time.
+    """
+    query = select(audit_records) if projects is None else select(audit_records).where(audit_records.c.project.in_(projects))
+    query = _FIELDS.select(query, wanted)
+    found = [AuditRecord(**row) for row in connection.execute(part.of(query)).mappings()]
+    return found, count(connection, query) if counted else 0
+
+
+def audit_keys_before(connection: Connection, at_ms: int, *, limit: int) -> list[tuple[str, int]]:
+    """Return node and id of the oldest records that were written before that time, at most `limit` of them."""
+    query = select(audit_records.c.node, audit_records.c.id).where(audit_records.c.at_ms < at_ms)
+    return [(row.node, row.id) for row in connection.execute(query.order_by(audit_records.c.at_ms).limit(limit))]
