@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.metadata import derived_rows, push
+from tests.support.streams import new_store
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Damaged
 from twinhull.metadata import checking, schema
@@ -89,6 +90,26 @@ DAMAGES = {
     "summary": "UPDATE records SET summary = 7 WHERE kind = 'member'",
     "bucket": "UPDATE records SET bucket = 300 WHERE kind = 'member'",
 }
+
+
+def test_text_where_bytes_should_be_is_damage_too(tmp_path: Path, clock: ManualClock) -> None:
+    # SQLite alone lets a stranger do that.
+    store = new_store(tmp_path, "n1", 0, clock)
+    with store.write() as transaction:
+        push(transaction, b"image")
+    root = store.state_root()
+    behind(store, "UPDATE records SET record = 'text'")
+    behind(store, "UPDATE manifest_contents SET content = 'text'")
+    assert len(damaged(store)) == 3
+    with store.read() as connection:
+        assert len(checking.wrong_contents(connection, ("", "")).faulty) == 1
+    assert store.records_after("", "", 10) == []
+    assert len(differing(store, tmp_path)) == 0
+    for kind, key in damaged(store):
+        with store.write() as transaction:
+            assert heal_record(transaction, kind, key, [])
+    assert store.state_root() == root
+    store.close()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -185,11 +185,24 @@ class TestCluster:
         agent.answers["/verify"] = (200, {"equal": True, "peers": [{"name": "b", "equal": True}]})
         ran = self.run(agent, "verify")
         assert (ran.returncode, ran.stdout) == (0, "b: equal\nequal\n")
-        differing = [{"kind": "tag", "keys": ["library/x:1", "library/x:2"]}]
+        differing = [{"kind": "tag", "count": 3, "keys": ["x:1", "x:2", "x:3"], "only_here": ["x:1"], "only_there": ["x:2"]}]
         agent.answers["/verify"] = (200, {"equal": False, "peers": [{"name": "b", "equal": False, "differing": differing}]})
         ran = self.run(agent, "verify")
-        assert (ran.returncode, ran.stdout) == (1, "b: differs\n  tag: library/x:1, library/x:2\nnot equal\n")
+        lines = ["b: differs", "  tag: 3 differ", "    x:1: b lacks it", "    x:2: this node lacks it", "    x:3: not alike"]
+        assert (ran.returncode, ran.stdout.splitlines()) == (1, [*lines, "not equal"])
         assert self.run(agent, "verify", "--json").returncode == 1
+        faults = [{"what": "rows", "kind": "user", "key": "alice", "mended": True}]
+        agent.answers["/verify"] = (
+            200,
+            {"equal": True, "faults": faults, "peers": [{"name": "b", "equal": True, "mended": 2}]},
+        )
+        ran = self.run(agent, "verify", "--repair")
+        assert (ran.returncode, ran.stdout.splitlines()[0]) == (
+            0,
+            "  this node: query tables tell something else of user alice: mended",
+        )
+        assert "records mended on either side: 2" in ran.stdout
+        assert agent.asked[-1] == ("POST", "/verify", {"deep": False, "repair": True})
 
     def test_wait_passes_its_limit_on(self, agent: FakeAgent) -> None:
         agent.answers["/wait"] = (200, {"in_sync": True})

@@ -23,6 +23,7 @@ from twinhull.records.change import VersionVector
 from twinhull.replication.answers import Answers
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine, EngineSettings
+from twinhull.replication.mending import Mending
 from twinhull.replication.own_past import settle_by_answers
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
@@ -185,7 +186,8 @@ class Host:
             settings=EngineSettings(),
         )
         gate = Gate(store, engine.neighbours.is_paused)
-        self._listening = Listening(engine, gate, Answers(engine), WorkerCalls(engine))
+        mending = Mending(engine, self._pages.with_name(f"{self._node}-made-anew.db"))
+        self._listening = Listening(engine, gate, Answers(engine), WorkerCalls(engine), mending)
         self._agent = process
         await engine.start()
 

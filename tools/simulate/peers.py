@@ -17,8 +17,17 @@ from twinhull.replication.answers import Answers
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine
 from twinhull.replication.link import Call, Notice, Result
+from twinhull.replication.mending import Mending
 from twinhull.replication.peer import SourceLink
-from twinhull.replication.protocol import KeptAnswer, KeptQuery, RecordQuery, SummaryAnswer
+from twinhull.replication.protocol import (
+    CheckAnswer,
+    CheckQuery,
+    KeptAnswer,
+    KeptQuery,
+    RecordQuery,
+    RecordsAnswer,
+    SummaryAnswer,
+)
 from twinhull.replication.threads import in_thread
 
 _DIAL_S: Final = 4.0
@@ -29,8 +38,9 @@ _LOCAL_S: Final = 0.0002
 class Listening:
     """What a running agent answers others with."""
 
-    def __init__(self, engine: Engine, gate: Gate, answers: Answers, calls: WorkerCalls) -> None:
+    def __init__(self, engine: Engine, gate: Gate, answers: Answers, calls: WorkerCalls, mending: Mending) -> None:
         """Take the real thing."""
+        self.mending = mending
         self.engine = engine
         self.gate = gate
         self.answers = answers
@@ -112,12 +122,39 @@ class SimulatedPeer:
 
         await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
 
-    async def summary(self, *, timeout_s: float) -> SummaryAnswer:
+    async def summary(self, *, is_brief: bool = False, timeout_s: float) -> SummaryAnswer:
         """Return the peer's state in short."""
 
         async def answer() -> SummaryAnswer:
             await self._machine.listening.admit(self._source)
-            return await self._machine.listening.answers.summary()
+            return await self._machine.listening.answers.summary(is_brief=is_brief)
+
+        return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
+
+    async def records(self, names: list[tuple[str, str]], *, timeout_s: float) -> RecordsAnswer:
+        """Return the peer's records of these names."""
+
+        async def answer() -> RecordsAnswer:
+            await self._machine.listening.admit(self._source)
+            return await self._machine.listening.mending.records(names)
+
+        return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
+
+    async def offer(self, records: list[Change], *, timeout_s: float) -> int:
+        """Let the peer merge these records."""
+
+        async def answer() -> int:
+            await self._machine.listening.admit(self._source)
+            return await self._machine.listening.mending.take(self._source, records)
+
+        return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
+
+    async def check(self, query: CheckQuery, *, timeout_s: float) -> CheckAnswer:
+        """Let the peer look through a part of its own data."""
+
+        async def answer() -> CheckAnswer:
+            await self._machine.listening.admit(self._source)
+            return await self._machine.listening.mending.check(query)
 
         return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
 

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | GET /status | | `Status` |
 | POST /invite | `{}` | `{"token": …, "expires_unix_ms": …}` |
-| POST /verify | `{}` | `{"equal": bool, "peers": [{"name", "equal", "differing": [{"kind", "keys"}]}]}` |
+| POST /verify | `{"deep": bool, "repair": bool}` | `{"equal": bool, "missing_blobs", "faults": [fault], "peers": [compared]}` |
 | GET /wait?timeout_s= | | `{"in_sync": bool, "peers": [member, …]}` |
 | POST /leave | `{}` | `{}` |
 | POST /remove | `{"node": name or id}` | `{"node": name}` |
@@ -16,7 +16,9 @@
 A status of 400 or more comes with `{"error": …, "hint": …}`.
 
 A member is `{"id", "name", "address", "cluster_address", "state", "lag_changes", "lag_bytes", "lag_s"}`; its state is one
-of `self`, `in sync`, `behind`, `suspect`, `down`, `paused`, and what is not known is null. `Status` is
+of `self`, `in sync`, `behind`, `suspect`, `down`, `paused`, and what is not known is null. A fault is `{"what",
+"kind", "key", "mended"}`; compared is `{"name", "equal", "error"}` or `{"name", "equal", "settled", "missing_blobs", "mended",
+"faults", "differing": [{"kind", "count", "keys", "only_here", "only_there"}]}`. `Status` is
 `{"node": member, "members": [member, …], "log_position": int, "durability": level, "conflicts": int}`.
 """
 

@@ -104,13 +104,21 @@ def status(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None
 
 
 @app.command()
-def verify(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None:
-    """Compare this node's data with that of its peers, and list what differs."""
-    answer = _agent(data_dir).post("/verify", timeout_s=VERIFY_TIMEOUT_S)
+def verify(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Look through each node's tables, manifests and blobs too.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Look so, and mend what is found, on all nodes.")] = False,
+    json_: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Compare this node's data with that of its peers, list what differs, and mend it if asked to."""
+    answer = _agent(data_dir).post("/verify", {"deep": deep, "repair": repair}, timeout_s=VERIFY_TIMEOUT_S)
     if json_:
         _print_json(answer)
     else:
-        _print_comparison(answer)
+        from twinhull.cli.comparison import print_comparison
+
+        print_comparison(answer)
     if not answer.get("equal"):
         raise typer.Exit(1)
 
@@ -161,18 +169,6 @@ def resume(peer: PeerArgument = None, *, data_dir: DataDirOption = None) -> None
     """Go on exchanging with the peer, or with all."""
     answer = _agent(data_dir).post("/resume", {"peer": peer})
     print(f"resumed: {_names(answer)}")
-
-
-def _print_comparison(answer: dict[str, Any]) -> None:
-    for peer in answer.get("peers") or []:
-        print(f"{peer.get('name', '?')}: {peer.get('error') or ('equal' if peer.get('equal') else 'differs')}")
-        for found in peer.get("differing") or []:
-            print(f"  {found.get('kind', '?')}: {', '.join(str(key) for key in found.get('keys') or [])}")
-        if peer.get("missing_blobs"):
-            print(f"  blobs not there yet: {peer['missing_blobs']}")
-    if answer.get("missing_blobs"):
-        print(f"blobs not here yet: {answer['missing_blobs']}")
-    print("equal" if answer.get("equal") else "not equal")
 
 
 def _names(answer: dict[str, Any]) -> str:

@@ -27,6 +27,8 @@ _ROWS_AT_ONCE: Final = 1000
 _RECORDS: Final = text(
     "SELECT kind, key, record, bucket, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
+# As they lie there, also where they are not what the columns are made for.
+_ALL_RECORDS: Final = text("SELECT kind, key, record, dead, bucket, summary FROM records ORDER BY kind, key")
 _CONTENTS: Final = text(
     "SELECT manifests.repository, manifests.digest, manifest_contents.content FROM manifests"
     " LEFT JOIN manifest_contents ON manifest_contents.digest = manifests.digest"
@@ -106,8 +108,7 @@ def _do_not_sync(connection: Any, _record: object) -> None:  # noqa: ANN401 - th
 
 def _copy_records(connection: Connection, beside: Connection, breathe: Callable[[], None]) -> _Copied:
     copied = _Copied(set(), [])
-    query = select(records).order_by(records.c.kind, records.c.key).execution_options(yield_per=_ROWS_AT_ONCE)
-    for page in connection.execute(query).partitions():
+    for page in connection.execute(_ALL_RECORDS.execution_options(yield_per=_ROWS_AT_ONCE)).partitions():
         whole = []
         for row in page:
             kind = KINDS.get(row.kind)
@@ -117,7 +118,7 @@ def _copy_records(connection: Connection, beside: Connection, breathe: Callable[
             dead = True
             with contextlib.suppress(ValueError, msgspec.DecodeError):
                 dead = is_dead(kind, decode(row.record))
-            if dead != row.dead:
+            if dead != bool(row.dead):
                 copied.dead_wrong.append((row.kind, row.key))
             whole.append({**row._mapping, "dead": dead})  # noqa: SLF001 - SQLAlchemy's public name for it
         if whole:

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, TextClause, bindparam, text
 
+from twinhull.metadata.summaries import is_content
+
 # As many digests as one statement asks for; SQLite takes at most 32,766 parameters.
 _BATCH: Final = 500
 
@@ -97,9 +99,12 @@ def digest_of_tag(connection: Connection, repository: str, tag: str) -> str | No
 
 
 def manifest(connection: Connection, repository: str, digest: str) -> tuple[str, bytes] | None:
-    """Return the media type and exact bytes of a manifest of the repository, or None."""
+    """Return the media type and exact bytes of a manifest of the repository, or None if they are not here.
+
+    Bytes that were changed behind the node's back are as good as none: a peer has the right ones.
+    """
     row = connection.execute(_MANIFEST, {"repository": repository, "digest": digest}).first()
-    return (row[0], bytes(row[1])) if row is not None else None
+    return (row[0], row[1]) if row is not None and is_content(digest, row[1]) else None
 
 
 def visible_blob(connection: Connection, repository: str, digest: str) -> VisibleBlob | None:

@@ -16,7 +16,6 @@ from twinhull.records.merge import Record, decode, merge
 
 _ROW: Final = Statement("SELECT record, bucket, summary FROM records WHERE kind = :kind AND key = :key")
 _CONTENT: Final = Statement("SELECT content FROM manifest_contents WHERE digest = :digest")
-_DROP_CONTENT: Final = Statement("DELETE FROM manifest_contents WHERE digest = :digest")
 
 
 def heal_record(transaction: Transaction, kind: str, key: str, copies: Sequence[Change]) -> bool:
@@ -59,7 +58,6 @@ def heal_content(transaction: Transaction, kind: str, key: str, copies: Sequence
         return True
     for copy in copies:
         if copy.content is not None and is_content(digest, copy.content):
-            _DROP_CONTENT.run(transaction.connection, {"digest": digest})
             transaction.put_content(digest, copy.content)
             return heal_rows(transaction, kind, key)
     return False

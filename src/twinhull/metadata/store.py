@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, text
 from twinhull.kit.clock import Clock
 from twinhull.metadata.database import Database
 from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, move
-from twinhull.metadata.summaries import is_whole
+from twinhull.metadata.summaries import is_content, is_whole
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MANIFEST, split_content_key
@@ -212,9 +212,9 @@ def _change(connection: Connection, row: Row[Any]) -> tuple[int, Change]:
 
 
 def content_of(connection: Connection, kind: str, key: str) -> bytes | None:
-    """Return the bytes that travel with a record: a manifest's content; None for every other kind."""
+    """Return the bytes that travel with a record: a manifest's content, if it is right; None for every other kind."""
     if kind != MANIFEST.name:
         return None
     _, digest = split_content_key(key)
     content = connection.execute(_CONTENT, {"digest": digest}).scalar()
-    return bytes(content) if content is not None else None
+    return content if is_content(digest, content) else None

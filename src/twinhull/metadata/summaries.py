@@ -30,14 +30,14 @@ def summary_of(key: str, encoded: bytes) -> int:
     return int.from_bytes(hashed.digest(), "big")
 
 
-def is_whole(key: str, encoded: bytes, summary: int) -> bool:
-    """Tell whether these are the bytes that were stored."""
-    return summary_of(key, encoded) == summary
+def is_whole(key: str, encoded: object, summary: int) -> bool:
+    """Tell whether this, as a column has it, are the bytes that were stored."""
+    return isinstance(encoded, bytes) and summary_of(key, encoded) == summary
 
 
-def is_content(digest: str, content: bytes | None) -> bool:
-    """Tell whether these are the bytes of a manifest's digest."""
-    if content is None or digest.partition(":")[0] not in ALGORITHMS:
+def is_content(digest: str, content: object) -> bool:
+    """Tell whether this, as a column has it, are the bytes of a manifest's digest."""
+    if not isinstance(content, bytes) or digest.partition(":")[0] not in ALGORITHMS:
         return False
     return digest_of(content, algorithm_of(Digest(digest))) == digest
 
@@ -48,7 +48,7 @@ def from_log(connection: Connection, kind: str, key: str) -> Record | None:
     for (encoded,) in connection.execute(_LOGGED, {"kind": kind, "key": key}):
         try:
             logged = decode(encoded)
-        except (ValueError, msgspec.DecodeError):
+        except (ValueError, TypeError, msgspec.DecodeError):
             continue
         found = logged if found is None else merge(found, logged)
     return found

@@ -58,7 +58,9 @@ _APPEND: Final = Statement(
     "INSERT INTO changes (origin, seq, kind, key, record) VALUES (:origin, :seq, :kind, :key, :record) RETURNING position"
 )
 _PUT_CONTENT: Final = Statement(
-    "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING"
+    "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content)"
+    # They differ only when they were changed behind the node's back.
+    " ON CONFLICT (digest) DO UPDATE SET content = excluded.content WHERE manifest_contents.content <> excluded.content"
 )
 _KEEP_CONFLICT: Final = Statement(
     "INSERT INTO conflicts (kind, key, field, dots, winner, candidates, recorded_ms)"
@@ -209,8 +211,10 @@ class Transaction:
 
     def replace(self, kind: Kind, key: str, record: Record) -> None:
         """Put the record in the place of a damaged one, and make the rows anew that tell of it."""
+        encoded = self._store(kind, key, record, None)
         unproject_record(self.connection, kind.name, key)
-        self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, self._store(kind, key, record, None))
+        project_record(self.connection, kind.name, key, None if is_dead(kind, record) else values_of(kind, record))
+        self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, encoded)
 
     def forget(self, kind: Kind, key: str) -> None:
         """Remove the rows that tell of a record that there is not; this node's readers of the log see a deletion."""

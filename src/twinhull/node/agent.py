@@ -31,6 +31,7 @@ from twinhull.replication.engine import Engine, EngineSettings
 from twinhull.replication.figures import Figures
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
+from twinhull.replication.mending import Mending
 from twinhull.replication.page import SyncPage
 from twinhull.replication.peer_client import peer_clients
 from twinhull.replication.threads import in_thread
@@ -64,19 +65,19 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             call=peer_clients(session, trust),
             executor=executor,
             clock=clock,
-            settings=EngineSettings(
-                ack_timeout_s=settings.durability.ack_timeout_s,
-                refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
-                full_copies=settings.durability.full_copies,
-                upload_idle_s=settings.limits.upload_idle_s,
-            ),
+            settings=_engine_settings(settings),
         )
         calls = WorkerCalls(engine)
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
-        control = Control(engine, doorkeeper, own=own_node(settings, trust), durability=settings.durability.level.value)
+        mending = Mending(engine, settings.run_dir / "made-anew.db")
+        control = Control(
+            engine, doorkeeper, mending, own=own_node(settings, trust), durability=settings.durability.level.value
+        )
         gate = Gate(store, engine.neighbours.is_paused)
-        routes = PeerRoutes(engine, gate=gate, answers=Answers(engine), calls=calls, doorkeeper=doorkeeper, relay=relay)
+        routes = PeerRoutes(
+            engine, gate=gate, answers=Answers(engine), mending=mending, calls=calls, doorkeeper=doorkeeper, relay=relay
+        )
         await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
         upkeep = Upkeep(settings, engine, metrics)
@@ -101,6 +102,15 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
             for task in tasks:
                 task.cancel()
+
+
+def _engine_settings(settings: Settings) -> EngineSettings:
+    return EngineSettings(
+        ack_timeout_s=settings.durability.ack_timeout_s,
+        refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
+        full_copies=settings.durability.full_copies,
+        upload_idle_s=settings.limits.upload_idle_s,
+    )
 
 
 async def _listen_to_peers(

@@ -13,11 +13,10 @@ from aiohttp import web
 from twinhull.kit.errors import Conflict, Invalid, NotFound, TwinhullError
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
-from twinhull.records.change import missing
 from twinhull.records.kinds import NODE
-from twinhull.replication.comparing import compare
 from twinhull.replication.engine import Engine
 from twinhull.replication.joining import Doorkeeper
+from twinhull.replication.mending import Mending
 from twinhull.replication.puller import Puller
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import INVITE_LIFETIME_MS
@@ -37,10 +36,11 @@ Order = Callable[[Mapping[str, Any]], Awaitable[object]]
 class Control:
     """The handlers of the socket `run/agent.sock`; see cli/agent_client.py for the table of requests."""
 
-    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, *, own: Node, durability: str) -> None:
+    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, mending: Mending, *, own: Node, durability: str) -> None:
         """Take what answers, and how this node describes itself."""
         self._engine = engine
         self._doorkeeper = doorkeeper
+        self._mending = mending
         self._own = own
         self._durability = durability
 
@@ -141,30 +141,11 @@ class Control:
                 return web.json_response({"in_sync": in_sync, "peers": peers})
             await asyncio.sleep(_WAIT_STEP_S)
 
-    async def verify(self, _request: web.Request) -> web.Response:
-        """Compare this node's state with each peer's."""
-        found = []
-        for neighbour in self._engine.neighbours.all():
-            node, puller = neighbour.node, neighbour.puller
-            try:
-                comparison = await compare(self._engine.store, neighbour.client, self._engine.executor)
-            except TwinhullError as error:
-                found.append({"name": node.name, "equal": False, "differing": [], "error": str(error)})
-                continue
-            lacks = missing(await in_thread(self._engine.executor, self._engine.store.vector), puller.source_vector)
-            found.append(
-                {
-                    "name": node.name,
-                    "equal": comparison.equal,
-                    "settled": comparison.settled,
-                    "missing_blobs": comparison.missing_blobs,
-                    "changes_to_come": lacks,
-                    "differing": [{"kind": one.kind, "keys": one.keys} for one in comparison.differing],
-                }
-            )
-        own_missing = self._engine.missing_blobs()
-        equal = all(peer["equal"] for peer in found) and not own_missing
-        return web.json_response({"equal": equal, "missing_blobs": own_missing, "peers": found})
+    async def verify(self, request: web.Request) -> web.Response:
+        """Compare this node's state with each peer's, and mend what differs if that is asked for."""
+        asked = await request.json() if request.body_exists else {}
+        document = await self._mending.verify(deep=asked.get("deep") is True, repair=asked.get("repair") is True)
+        return web.json_response(document)
 
     # -- acting ----------------------------------------------------------------------------------------------------
 

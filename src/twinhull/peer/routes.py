@@ -20,16 +20,22 @@ from twinhull.replication.answers import Answers
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine
 from twinhull.replication.joining import Doorkeeper
+from twinhull.replication.mending import Mending
 from twinhull.replication.protocol import (
     FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
+    CheckQuery,
     FromSource,
     FromSubscriber,
     HoldRequest,
     KeptQuery,
+    OfferAnswer,
     RecordAnswer,
     RecordQuery,
+    RecordsOffer,
+    RecordsQuery,
+    SummaryQuery,
     VectorAnswer,
     decode_from_subscriber,
     encode,
@@ -73,12 +79,21 @@ class PeerRoutes:
     """The handlers."""
 
     def __init__(
-        self, engine: Engine, *, gate: Gate, answers: Answers, calls: WorkerCalls, doorkeeper: Doorkeeper, relay: Relay
+        self,
+        engine: Engine,
+        *,
+        gate: Gate,
+        answers: Answers,
+        mending: Mending,
+        calls: WorkerCalls,
+        doorkeeper: Doorkeeper,
+        relay: Relay,
     ) -> None:
         """Take what answers, and who may ask."""
         self._engine = engine
         self._gate = gate
         self._answers = answers
+        self._mending = mending
         self._calls = calls
         self._doorkeeper = doorkeeper
         self._relay = relay
@@ -90,6 +105,9 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/join", self.join)
         application.router.add_get("/peer/v1/stream", self.stream)
         application.router.add_post("/peer/v1/records/find", self.find)
+        application.router.add_post("/peer/v1/records", self.records)
+        application.router.add_post("/peer/v1/records/offer", self.offer)
+        application.router.add_post("/peer/v1/check", self.check)
         application.router.add_post("/peer/v1/summary", self.summary)
         application.router.add_post("/peer/v1/vector", self.vector)
         application.router.add_post("/peer/v1/blobs/kept", self.kept)
@@ -161,9 +179,26 @@ class PeerRoutes:
         records = await self._answers.find(query)
         return web.Response(body=msgspec.msgpack.encode(RecordAnswer(records=records)))
 
-    async def summary(self, _request: web.Request) -> web.Response:
+    async def records(self, request: web.Request) -> web.Response:
+        """Return records that a peer wants to mend its own by."""
+        query = msgspec.msgpack.decode(await request.read(), type=RecordsQuery)
+        return web.Response(body=msgspec.msgpack.encode(await self._mending.records(query.names)))
+
+    async def offer(self, request: web.Request) -> web.Response:
+        """Merge records that a peer has found to be missing here, or to be otherwise."""
+        offered = msgspec.msgpack.decode(await request.read(), type=RecordsOffer)
+        changed = await self._mending.take(request[_PEER], offered.records)
+        return web.Response(body=msgspec.msgpack.encode(OfferAnswer(changed=changed)))
+
+    async def check(self, request: web.Request) -> web.Response:
+        """Look through a part of this node's own data."""
+        query = msgspec.msgpack.decode(await request.read(), type=CheckQuery)
+        return web.Response(body=msgspec.msgpack.encode(await self._mending.check(query)))
+
+    async def summary(self, request: web.Request) -> web.Response:
         """Return this node's state in short."""
-        return web.Response(body=msgspec.msgpack.encode(await self._answers.summary()))
+        query = msgspec.msgpack.decode(await request.read(), type=SummaryQuery)
+        return web.Response(body=msgspec.msgpack.encode(await self._answers.summary(is_brief=query.is_brief)))
 
     async def vector(self, _request: web.Request) -> web.Response:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""

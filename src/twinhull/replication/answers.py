@@ -12,6 +12,7 @@ from twinhull.metadata import garbage, members
 from twinhull.records.change import Change, VersionVector, covers
 from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
 from twinhull.records.merge import decode, values_of
+from twinhull.replication.comparing import SUMMARY_FORM, roots_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed, SubscriberLink
 from twinhull.replication.protocol import Hello, KeptAnswer, KeptQuery, RecordQuery, SummaryAnswer, check_greeting
@@ -80,14 +81,16 @@ class Answers:
             found.extend([project] if project is not None else [])
         return found
 
-    async def summary(self) -> SummaryAnswer:
+    async def summary(self, *, is_brief: bool = False) -> SummaryAnswer:
         """Return this node's state in short."""
 
         def read() -> SummaryAnswer:
             vector, buckets = self._engine.store.state_root()
             return SummaryAnswer(
                 vector=vector,
-                buckets=buckets,
+                buckets={} if is_brief else buckets,
+                kinds=roots_of(buckets),
+                form=SUMMARY_FORM,
                 missing_blobs=self._engine.missing_blobs(),
                 missing_bytes=self._engine.missing_bytes(),
             )

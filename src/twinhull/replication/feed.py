@@ -172,7 +172,7 @@ class Feed:
             due, vector = await in_thread(self._executor, self._read_due, dict(self._sent), self._held_back())
             if not due:
                 return vector
-            for chunk in _frames_of(due):
+            for chunk in frames_of(due):
                 await self._link.send(Changes(changes=chunk))
             for change in due:
                 self._sent[change.origin] = change.seq
@@ -214,7 +214,7 @@ class Feed:
         vector = await in_thread(self._executor, self._store.vector)
         kind, key = "", ""
         while page := await in_thread(self._executor, self._store.records_after, kind, key, _SNAPSHOT_PAGE_RECORDS):
-            for chunk in _frames_of(page):
+            for chunk in frames_of(page):
                 await self._link.send(SnapshotPage(records=chunk))
             kind, key = page[-1].kind, page[-1].key
         await self._link.send(SnapshotPage(records=[], vector=vector))
@@ -232,7 +232,7 @@ def _in_log_order(pages: list[list[tuple[int, Change]]]) -> list[Change]:
     return [change for position, change in found if last is None or position <= last]
 
 
-def _frames_of(changes: list[Change]) -> list[list[Change]]:
+def frames_of(changes: list[Change]) -> list[list[Change]]:
     """Split changes so that no frame grows much beyond its soft limit."""
     chunks: list[list[Change]] = [[]]
     size = 0

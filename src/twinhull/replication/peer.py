@@ -7,7 +7,16 @@ from typing import Protocol
 
 from twinhull.kit.digest import Digest
 from twinhull.records.change import Change, VersionVector
-from twinhull.replication.protocol import FromSource, FromSubscriber, KeptAnswer, KeptQuery, SummaryAnswer
+from twinhull.replication.protocol import (
+    CheckAnswer,
+    CheckQuery,
+    FromSource,
+    FromSubscriber,
+    KeptAnswer,
+    KeptQuery,
+    RecordsAnswer,
+    SummaryAnswer,
+)
 
 
 class SourceLink(Protocol):
@@ -49,8 +58,20 @@ class Peer(Protocol):
         """Return when the peer has all these blobs on its disk."""
         ...
 
-    async def summary(self, *, timeout_s: float) -> SummaryAnswer:
-        """Return the peer's state in short."""
+    async def summary(self, *, is_brief: bool = False, timeout_s: float) -> SummaryAnswer:
+        """Return the peer's state in short; if brief, perhaps without its buckets."""
+        ...
+
+    async def records(self, names: list[tuple[str, str]], *, timeout_s: float) -> RecordsAnswer:
+        """Return the peer's records of these kinds and keys, as many as one answer holds."""
+        ...
+
+    async def offer(self, records: list[Change], *, timeout_s: float) -> int:
+        """Let the peer merge these records; return how many of them changed anything there."""
+        ...
+
+    async def check(self, query: CheckQuery, *, timeout_s: float) -> CheckAnswer:
+        """Let the peer look through a part of its own data."""
         ...
 
     async def vector(self, *, timeout_s: float) -> VersionVector:

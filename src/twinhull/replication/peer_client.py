@@ -22,14 +22,21 @@ from twinhull.replication.protocol import (
     FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
+    CheckAnswer,
+    CheckQuery,
     FromSource,
     FromSubscriber,
     HoldRequest,
     KeptAnswer,
     KeptQuery,
+    OfferAnswer,
     RecordAnswer,
     RecordQuery,
+    RecordsAnswer,
+    RecordsOffer,
+    RecordsQuery,
     SummaryAnswer,
+    SummaryQuery,
     VectorAnswer,
     decode_from_source,
     encode,
@@ -137,10 +144,24 @@ class PeerClient:
         """Return when the peer has all these blobs on its disk; PeerUnavailable when that takes longer than the limit."""
         await self._post("/blobs/hold", HoldRequest(blobs=blobs), timeout_s=timeout_s)
 
-    async def summary(self, *, timeout_s: float) -> SummaryAnswer:
-        """Return the peer's state in short."""
-        answer = await self._post("/summary", RecordQuery(kind="", key=""), timeout_s=timeout_s)
+    async def summary(self, *, is_brief: bool = False, timeout_s: float) -> SummaryAnswer:
+        """Return the peer's state in short; if brief, perhaps without its buckets."""
+        answer = await self._post("/summary", SummaryQuery(is_brief=is_brief), timeout_s=timeout_s)
         return msgspec.msgpack.decode(answer, type=SummaryAnswer)
+
+    async def records(self, names: list[tuple[str, str]], *, timeout_s: float) -> RecordsAnswer:
+        """Return the peer's records of these kinds and keys, as many as one answer holds."""
+        answer = await self._post("/records", RecordsQuery(names=names), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=RecordsAnswer)
+
+    async def offer(self, records: list[Change], *, timeout_s: float) -> int:
+        """Let the peer merge these records; return how many of them changed anything there."""
+        answer = await self._post("/records/offer", RecordsOffer(records=records), timeout_s=timeout_s)
+        return msgspec.msgpack.decode(answer, type=OfferAnswer).changed
+
+    async def check(self, query: CheckQuery, *, timeout_s: float) -> CheckAnswer:
+        """Let the peer look through a part of its own data."""
+        return msgspec.msgpack.decode(await self._post("/check", query, timeout_s=timeout_s), type=CheckAnswer)
 
     async def vector(self, *, timeout_s: float) -> VersionVector:
         """Return what the peer has applied."""

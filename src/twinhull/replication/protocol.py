@@ -183,6 +183,13 @@ class HoldRequest(msgspec.Struct, frozen=True, kw_only=True):
     blobs: list[tuple[str, int]]
 
 
+class SummaryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a node's state in short is wanted. A release that does not know this form sends all."""
+
+    # Only what stands for each kind as a whole: one small message, while nothing differs.
+    is_brief: bool = False
+
+
 class SummaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A node's state in short: per kind and bucket a hash and a count, and the vector they belong to."""
 
@@ -190,6 +197,10 @@ class SummaryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     buckets: dict[str, dict[int, tuple[int, int]]]
     missing_blobs: int
     missing_bytes: int
+    # What stands for all buckets of a kind; empty when a release sends it that does not know it.
+    kinds: dict[str, int] = {}
+    # How the hashes are made: those of different forms cannot be compared.
+    form: int = 1
 
 
 class VectorAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,3 +240,53 @@ class BucketAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a bucket, each with the hash of its record."""
 
     records: dict[str, int]
+
+
+class RecordsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records (kind, key) a node wants, to mend its own by them."""
+
+    names: list[tuple[str, str]]
+
+
+class RecordsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Those of the records that are here and whole, and how many of the names they answer: the rest is to be asked again."""
+
+    records: list[Change]
+    answered: int
+
+
+class RecordsOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that the other node lacks, or has otherwise: it merges them."""
+
+    records: list[Change]
+
+
+class OfferAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the offered records changed anything."""
+
+    changed: int
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of a node's own that was changed behind its back, or is lost."""
+
+    # "record", "content" (a manifest's bytes), "rows" (of the query tables) or "blob".
+    what: str
+    kind: str
+    key: str
+    is_mended: bool = False
+
+
+class CheckQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a node's look through its own data: which part of it, from where on, and whether to mend what is found."""
+
+    part: str
+    after: tuple[str, str] = ("", "")
+    repair: bool = False
+
+
+class CheckAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in the step, and where the next one goes on, if there is one."""
+
+    faults: list[Fault]
+    after: tuple[str, str] | None = None

@@ -208,6 +208,10 @@ class Transfers:
             self._wanted[digest] = size
             self.spawn(self._fetch_wanted(digest, size))
 
+    def is_wanted(self, digest: Digest) -> bool:
+        """Tell whether a blob that a record names is still to come."""
+        return digest in self._wanted
+
     def retry_now(self) -> None:
         """Ask for wanted blobs at once: a peer is there again."""
         self._hurry.set()

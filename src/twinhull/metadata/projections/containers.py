@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from twinhull.kit.reference import project_of
 from twinhull.metadata.projections.rows import Projection, Values, json_of, remove, text_of, times_of
 from twinhull.metadata.statement import Statement
+from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.tables.accounts import projects
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import repositories
@@ -18,7 +19,7 @@ from twinhull.records.kinds import id_and_aliases
 from twinhull.records.merge import decode, values_of
 
 _IS_DEAD: Final = Statement("SELECT 1 FROM records WHERE kind = :kind AND key = :key AND dead")
-_RECORD: Final = Statement("SELECT record FROM records WHERE kind = :kind AND key = :key")
+_RECORD: Final = Statement("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 _ANY_IN_REPOSITORY: Final = Statement("SELECT 1 FROM manifests WHERE repository = :name LIMIT 1")
 _ANY_IN_PROJECT: Final = Statement(
     "SELECT 1 FROM repositories WHERE project = :name"
@@ -68,7 +69,8 @@ def _repository(connection: Connection, key: str, values: Values | None) -> None
 
 def _last_values(connection: Connection, kind: str, key: str) -> Values:
     row = _RECORD.first(connection, {"kind": kind, "key": key})
-    return values_of(kinds.KINDS[kind], decode(row[0])) if row is not None else {}
+    # A damaged record says nothing until it is mended, and its rows are made anew then.
+    return values_of(kinds.KINDS[kind], decode(row[0])) if row is not None and is_whole(key, row[0], row[1]) else {}
 
 
 def touch_containers(connection: Connection, repository: str) -> None:
