@@ -63,6 +63,10 @@ clients: $(TEST) ## Install the real clients and servers that tests drive (as ro
 bench: $(TEST) clients ## Measure throughput, latency and CPU side by side with Debian's docker-registry
 	$(BIN)/python -m tools.bench
 
+.PHONY: faults
+faults: $(TEST) clients ## Play all fault scenarios on real nodes (as root): ONLY=names SEED=word
+	$(BIN)/python -m tests.fault.scenarios $(if $(ONLY),--only '$(ONLY)') $(if $(SEED),--seed '$(SEED)')
+
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements
 requirements: ## Pin requirements/*.in with hashes (needs uv)

@@ -29,8 +29,8 @@ T = TypeVar("T")
 class Line:
     """Passes TCP connections on to one address, in a thread of its own. Its attributes may be set at any time."""
 
-    def __init__(self, refuses: Callable[[int], bool] = lambda _port: False) -> None:
-        """Open the near end; `refuses` is asked for each connection, by the port that it came from."""
+    def __init__(self, refuses: Callable[[int], bool] = lambda _port: False, *, host: str = "127.0.0.1") -> None:
+        """Open the near end at that host; `refuses` is asked for each connection, by the port that it came from."""
         self.target = ""
         self.refuses = refuses
         self.delay_s = 0.0
@@ -46,8 +46,8 @@ class Line:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="line")
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._accepted, "127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = self._call(asyncio.start_server(self._accepted, host, 0))
+        self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
         """Break all connections and take no more."""

@@ -130,11 +130,12 @@ class RegistryClient:
     user: str = ""
     password: str = ""
     draw: random.Random = field(default_factory=lambda: random.Random(1))
+    timeout_s: float = TIMEOUT_S
     _authorizations: dict[str, str] = field(default_factory=dict)
 
     def with_credentials(self, user: str, password: str) -> RegistryClient:
         """Return another client of the same registry, as somebody else."""
-        return RegistryClient(addresses=self.addresses, user=user, password=password, draw=self.draw)
+        return RegistryClient(addresses=self.addresses, user=user, password=password, draw=self.draw, timeout_s=self.timeout_s)
 
     def request(
         self,
@@ -195,7 +196,7 @@ class RegistryClient:
     def _send(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | list[bytes]) -> Answer:
         address = self.draw.choice(self.addresses)
         host, _, port = address.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(host, int(port), timeout=self.timeout_s)
         names = {name.lower() for name, _ in headers}
         try:
             connection.putrequest(method, target, skip_host="host" in names, skip_accept_encoding=True)

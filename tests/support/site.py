@@ -1,0 +1,276 @@
+"""A cluster of real nodes on hosts of their own, and what a fault scenario does to it: cut, kill, freeze, heal, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.support.inspection import read_all
+from tests.support.network import Network, running_network
+from tests.support.office import Office
+from tests.support.processes import last_lines
+from tests.support.promises import Disturbance, History, Verdict, pairs_of
+from tests.support.real_node import RealNode, eventually
+from tests.support.traffic import running_clients
+from twinhull.kit.clock import SystemClock
+
+NAMES: Final = ("a", "b", "c")
+# A host without a node, for one that joins.
+SPARE: Final = "d"
+CLIENT_PORT: Final = 8080
+PEER_PORT: Final = 8280
+# Promised: so long after the last repair all nodes are equal.
+HEALING_MAX_S: Final = 10.0
+_SYNC_LIMIT_S: Final = 60.0
+# What a node says of itself in a failure report shall not be hidden by what clients asked.
+_ENVIRONMENT: Final = {"TWINHULL_LOG_ACCESS": "false"}
+_LOOK_S: Final = 0.05
+
+
+class Site:
+    """The hosts, and the nodes on them: a, b and c in one cluster."""
+
+    def __init__(self, directory: Path, network: Network) -> None:
+        """Take a folder for the nodes' data, and the hosts."""
+        self.directory = directory
+        self.network = network
+        self.nodes: dict[str, RealNode] = {}
+
+    def add(self, name: str, environment: Mapping[str, str] | None = None) -> RealNode:
+        """Return a new node, not started yet, on the host of that name."""
+        host = self.network.hosts[name]
+        node = RealNode(
+            name=name,
+            directory=self.directory / name,
+            environment=_ENVIRONMENT | dict(environment or {}),
+            address=f"{host.address}:{CLIENT_PORT}",
+            cluster_address=f"{host.address}:{PEER_PORT}",
+            prefix=host.prefix,
+        )
+        self.nodes[name] = node
+        return node
+
+    def start(self) -> None:
+        """Found the cluster and let the others join."""
+        first, *others = [self.add(name) for name in NAMES]
+        first.start()
+        for node in others:
+            node.start(first.invite())
+        eventually(self.is_equal, limit_s=_SYNC_LIMIT_S, what="the nodes are equal at the start")
+
+    def stop(self) -> None:
+        """End all nodes."""
+        for node in self.nodes.values():
+            with contextlib.suppress(ProcessLookupError, AssertionError):
+                node.kill()
+
+    def is_equal(self) -> bool:
+        """Tell whether every node finds itself equal to every other, bytes of blobs included."""
+        return all(bool(node.ask("POST", "/verify")["equal"]) for node in self.nodes.values())
+
+    def differences(self) -> str:
+        """Return what each node finds, and the ends of their logs."""
+        told = []
+        for node in self.nodes.values():
+            try:
+                found = str(node.ask("POST", "/verify"))
+            except (OSError, AssertionError) as error:
+                found = repr(error)
+            told.append(f"== {node.name}: {found}\n{last_lines(node.log, 25)}")
+        return "\n".join(told)
+
+
+@contextlib.contextmanager
+def running_site(directory: Path) -> Iterator[Site]:
+    """Run three nodes on hosts of their own for as long as the block lasts."""
+    with running_network((*NAMES, SPARE)) as network:
+        site = Site(directory, network)
+        try:
+            site.start()
+            yield site
+        finally:
+            site.stop()
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class Act:
+    """One scenario while it is played: the means to disturb the site, what was done, and what came of it."""
+
+    site: Site
+    rng: random.Random
+    office: Office
+    clocks_agree: bool = True
+    # What was done, in words.
+    story: list[str] = field(default_factory=list)
+    healed_s: float = 0.0
+    verdict: Verdict = field(default_factory=Verdict)
+    _disturbances: list[Disturbance] = field(default_factory=list)
+    _afterwards: list[Callable[[], None]] = field(default_factory=list)
+    _clock: SystemClock = field(default_factory=SystemClock)
+
+    def node(self, name: str) -> RealNode:
+        """Return a node by its name."""
+        return self.site.nodes[name]
+
+    @property
+    def nodes(self) -> list[RealNode]:
+        """Return all nodes."""
+        return list(self.site.nodes.values())
+
+    def did(self, text: str) -> None:
+        """Note what was done."""
+        self.story.append(text)
+
+    def afterwards(self, undo: Callable[[], None]) -> None:
+        """Undo something when the scenario is over, whatever became of it; the last that was done comes first."""
+        self._afterwards.append(undo)
+
+    def clean_up(self) -> None:
+        """Undo what was done to the nodes themselves."""
+        while self._afterwards:
+            self._afterwards.pop()()
+
+    @contextlib.contextmanager
+    def clients(self, count: int = 3, *, pause_s: float = 0.02) -> Iterator[None]:
+        """Let clients work at all nodes for as long as the block lasts."""
+        with running_clients(self.office, self.rng, count=count, pause_s=pause_s):
+            yield
+
+    def go_on(self, seconds: float) -> None:
+        """Let things take their course for so long."""
+        time.sleep(seconds)
+
+    # -- links ---------------------------------------------------------------------------------------------------------
+
+    def disturb(self, pairs: frozenset[frozenset[str]]) -> None:
+        """Note that from now until everything has healed these pairs of nodes need not know of each other's writes."""
+        self._disturbances.append(Disturbance(pairs=pairs, began_s=self._clock.monotonic_s()))
+
+    def cut(self, one: str, other: str) -> None:
+        """Let nothing pass between two nodes."""
+        self.disturb(frozenset({frozenset((one, other))}))
+        self.site.network.cut(one, other)
+        self.did(f"cut {one}-{other}")
+
+    def cut_one_way(self, source: str, target: str) -> None:
+        """Let nothing that one node sends reach the other."""
+        self.disturb(frozenset({frozenset((source, target))}))
+        self.site.network.cut_one_way(source, target)
+        self.did(f"cut {source}->{target}")
+
+    def part(self, *groups: str) -> None:
+        """Let nothing pass between groups of nodes, each written as the letters of its members: `part("ab", "c")`."""
+        of = {name: group for group in groups for name in group}
+        apart = pairs_of(of, lambda one, other: of[one] != of[other])
+        self.disturb(apart)
+        for pair in apart:
+            self.site.network.cut(*sorted(pair))
+        self.did(f"part {' | '.join(groups)}")
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """Kill all processes of a node, as a power failure does."""
+        self.node(name).kill()
+        self.did(f"kill {name}")
+
+    def restart(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start a node that does not run; with another environment until the scenario is over."""
+        node = self.node(name)
+        if environment is not None:
+            before = node.environment
+            node.environment = {**before, **environment}
+            self.afterwards(lambda: self._run_as_before(node, before))
+        node.start()
+
+    def _run_as_before(self, node: RealNode, environment: Mapping[str, str]) -> None:
+        node.stop()
+        node.environment = environment
+        node.start()
+
+    def kill_process(self, name: str, title: str) -> bool:
+        """Kill one process of a node, "agent" or "worker", and tell whether there was one."""
+        for pid in self.node(name).pids():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith(f"twinhull {title}"):
+                    os.kill(pid, signal.SIGKILL)
+                    self.did(f"kill the {title} of {name}")
+                    return True
+        return False
+
+    def freeze(self, name: str, seconds: float) -> None:
+        """Stop a node's processes where they are for so long."""
+        self.did(f"freeze {name} for {seconds:.1f} s")
+        self.node(name).freeze()
+        try:
+            self.go_on(seconds)
+        finally:
+            self.node(name).thaw()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def heal(self, limit_s: float = HEALING_MAX_S) -> None:
+        """Repair links, start what does not run, and wait until all nodes are equal; fail when that takes too long."""
+        self.site.network.heal()
+        for node in self.nodes:
+            if node.running.poll() is None:
+                node.thaw()
+            else:
+                node.start(wait=False)
+        for node in self.nodes:
+            node.wait_ready()
+        began_s = self._clock.monotonic_s()
+        while not self._looks_equal():
+            if self._clock.monotonic_s() - began_s > _SYNC_LIMIT_S:
+                raise AssertionError(f"not equal within {_SYNC_LIMIT_S:.0f} s\n{self.site.differences()}")
+            time.sleep(_LOOK_S)
+        ended_s = self._clock.monotonic_s()
+        self.healed_s = max(self.healed_s, ended_s - began_s)
+        self._disturbances = [
+            Disturbance(pairs=one.pairs, began_s=one.began_s, ended_s=min(one.ended_s, ended_s)) for one in self._disturbances
+        ]
+        assert self.healed_s <= limit_s, f"equal only {self.healed_s:.1f} s after the last repair"
+
+    def _looks_equal(self) -> bool:
+        try:
+            return self.site.is_equal()
+        except (OSError, AssertionError):
+            return False
+
+    def judge(self) -> None:
+        """Look at everything on every node, and fail if a promise was broken."""
+        readings = {node.name: read_all(self.office, node) for node in self.nodes}
+        history = History(self.office.operations, self._disturbances, clocks_agree=self.clocks_agree)
+        self.verdict = history.judge(readings)
+        assert self.verdict.kept, "\n".join([str(self.verdict), *self.verdict.broken[:20]])
+
+
+def new_act(site: Site, seed: str) -> Act:
+    """Return an act at the site, with an office of its own that is open."""
+    office = Office(list(site.nodes.values()), seed)
+    office.open(next(iter(site.nodes.values())))
+    return Act(site=site, rng=random.Random(seed), office=office)
+
+
+def start_over(site: Site) -> None:
+    """Make the site anew: other nodes, with nothing in them."""
+    site.stop()
+    site.network.heal()
+    for name in list(site.nodes):
+        shutil.rmtree(site.directory / name, ignore_errors=True)
+    site.nodes.clear()
+    site.start()
+
+
+def letters(nodes: Sequence[RealNode]) -> str:
+    """Return the names of nodes as `Act.part` takes them."""
+    return "".join(node.name for node in nodes)
