@@ -117,7 +117,8 @@ class Line:
             far_reader, far = await asyncio.open_connection(host, int(far_port))
             self._writers.add(far)
             await asyncio.gather(self._pass(reader, far, "out"), self._pass(far_reader, writer, "back"))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            # Cancelled only when the line is taken away.
             pass
         finally:
             for end in (writer, far):

@@ -23,6 +23,7 @@ PATIENCE_S: Final = 12.0
 _ADMIN: Final = basic("admin", ADMIN_PASSWORD)
 _DEVELOPER: Final = 2
 _GUEST: Final = 3
+_MAINTAINER: Final = 4
 _JSON: Final = {"Content-Type": "application/json"}
 _LAYER_BYTES: Final = 3_000
 
@@ -58,14 +59,15 @@ class Office:
         self.project = f"faults-{secrets.token_hex(4)}"
         self.repository = f"{self.project}/app"
         self._seed = seed
+        self._project_path = ""
         self._clock = SystemClock()
         self._numbers = itertools.count(1)
 
     def open(self, node: Addressed) -> None:
         """Make the private project that everything is in."""
         answer = self.ask(node, "POST", "/api/v2.0/projects", {"project_name": self.project})
-        assert answer is not None
-        answer.expect(201)
+        assert answer is not None, f"{node.name} does not answer"
+        self._project_path = answer.expect(201).header("Location") or ""
 
     # -- images --------------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Office:
         if made is None or made.status != 201:
             return None
         member = {"role_id": _DEVELOPER, "member_user": {"username": name}}
-        joined = self.ask(node, "POST", f"/api/v2.0/projects/{self.project}/members", member)
+        joined = self.ask(node, "POST", f"{self._project_path}/members", member)
         if joined is None or joined.status != 201:
             return None
         subject = Subject(
@@ -152,14 +154,14 @@ class Office:
         self.subjects.append(subject)
         return subject
 
-    def _robot(self, name: str, *, disable: bool) -> dict[str, object]:
+    def _robot(self, name: str, *, disable: bool, description: str = "") -> dict[str, object]:
         access = [{"resource": "repository", "action": action} for action in ("pull", "push")]
         permissions = [{"kind": "project", "namespace": self.project, "access": access}]
         return {
             "name": name,
             "level": "project",
             "duration": -1,
-            "description": "",
+            "description": description,
             "disable": disable,
             "permissions": permissions,
         }
@@ -200,6 +202,25 @@ class Office:
         body = {"email": f"{secrets.token_hex(4)}@example.com", "realname": "changed", "comment": ""}
         self.ask(node, "PUT", subject.path, body)
 
+    def promote(self, node: Addressed, subject: Subject) -> None:
+        """Make a member a maintainer, as somebody does who has not heard that they are to have less."""
+        self.ask(node, "PUT", subject.member_path, {"role_id": _MAINTAINER})
+
+    def describe(self, node: Addressed, subject: Subject) -> None:
+        """Change a robot's description, as somebody does who has not heard of anything else."""
+        self.ask(node, "PUT", subject.path, self._robot(subject.name, disable=False, description="changed"))
+
+    def set_administrator(self, node: Addressed, subject: Subject, *, wanted: bool) -> int:
+        """Make a user an administrator or no more, and return the status."""
+        answer = self.ask(node, "PUT", f"{subject.path}/sysadmin", {"sysadmin_flag": wanted})
+        return answer.status if answer else 0
+
+    def is_administrator(self, node: Addressed, subject: Subject) -> bool:
+        """Tell whether a user may do what only administrators may."""
+        answer = self.ask(node, "GET", "/api/v2.0/users", authorization=basic(subject.login, subject.password))
+        assert answer is not None, f"{node.name} does not answer"
+        return answer.expect(200, 403).status == http.client.OK
+
     def probe(self, node: Addressed, subject: Subject) -> int | None:
         """Return what the subject may do, or None when the node did not say."""
         began_s = self._clock.monotonic_s()
@@ -211,9 +232,10 @@ class Office:
     def strength_of(self, node: Addressed, subject: Subject) -> int | None:
         """Return what a token for the subject allows; does not record it."""
         path = f"/service/token?service=harbor-registry&scope=repository:{self.repository}:pull,push"
-        answer = self.ask(node, "GET", path, authorization=basic(subject.login, subject.password))
-        # 429: a wrong password came in this name before, which the right one would have put right.
-        if answer is None or answer.status not in (200, 401, 403, 429):
+        # From another address each time: who comes with wrong passwords is slowed down.
+        headers = {"X-Forwarded-For": f"10.{secrets.randbelow(256)}.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}
+        answer = self.ask(node, "GET", path, headers=headers, authorization=basic(subject.login, subject.password))
+        if answer is None or answer.status not in (200, 401, 403):
             return None
         return strength_in(answer)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.inspection import read_all
-from tests.support.network import Network, running_network
+from tests.support.line import Line
+from tests.support.network import HUB_ADDRESS, Network, running_network
 from tests.support.office import Office
 from tests.support.processes import last_lines
 from tests.support.promises import Disturbance, History, Verdict, pairs_of
@@ -31,7 +32,11 @@ PEER_PORT: Final = 8280
 HEALING_MAX_S: Final = 10.0
 _SYNC_LIMIT_S: Final = 60.0
 # What a node says of itself in a failure report shall not be hidden by what clients asked.
-_ENVIRONMENT: Final = {"TWINHULL_LOG_ACCESS": "false"}
+_ENVIRONMENT: Final = {
+    "TWINHULL_LOG_ACCESS": "false",
+    # Clients say for themselves where they come from: one who tries a revoked password does not slow the others down.
+    "TWINHULL_TRUSTED_PROXIES": f"127.0.0.0/8,{HUB_ADDRESS}/32",
+}
 _LOOK_S: Final = 0.05
 
 
@@ -155,6 +160,10 @@ class Act:
         """Note that from now until everything has healed these pairs of nodes need not know of each other's writes."""
         self._disturbances.append(Disturbance(pairs=pairs, began_s=self._clock.monotonic_s()))
 
+    def disturb_node(self, name: str) -> None:
+        """Note the same of one node and every other."""
+        self.disturb(pairs_of(self.site.nodes, lambda one, other: name in (one, other)))
+
     def cut(self, one: str, other: str) -> None:
         """Let nothing pass between two nodes."""
         self.disturb(frozenset({frozenset((one, other))}))
@@ -175,6 +184,30 @@ class Act:
         for pair in apart:
             self.site.network.cut(*sorted(pair))
         self.did(f"part {' | '.join(groups)}")
+
+    def delay(self, one: str, other: str, seconds: float) -> Line:
+        """Let everything between two nodes take so long each way, and return the line from the first to the second."""
+        self.disturb(frozenset({frozenset((one, other))}))
+        lines = [self.site.network.reroute(*way, PEER_PORT) for way in ((one, other), (other, one))]
+        for line in lines:
+            line.delay_s = seconds
+        self.site.network.reset(one, other)
+        eventually(lambda: self._hear_each_other(one, other), what=f"{one} and {other} hear each other over the new line")
+        self.calm()
+        if seconds:
+            self.did(f"delay everything between {one} and {other} by {seconds * 1000:.0f} ms")
+        return lines[0]
+
+    def _hear_each_other(self, one: str, other: str) -> bool:
+        first, second = self.node(one), self.node(other)
+        return first.state_of(second) == second.state_of(first) == "in sync"
+
+    def calm(self) -> None:
+        """Note that all nodes hear each other again."""
+        now_s = self._clock.monotonic_s()
+        self._disturbances = [
+            Disturbance(pairs=one.pairs, began_s=one.began_s, ended_s=min(one.ended_s, now_s)) for one in self._disturbances
+        ]
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -197,15 +230,31 @@ class Act:
         node.environment = environment
         node.start()
 
-    def kill_process(self, name: str, title: str) -> bool:
-        """Kill one process of a node, "agent" or "worker", and tell whether there was one."""
+    def process_of(self, name: str, title: str) -> int:
+        """Return a process of a node, "agent" or "worker", as soon as there is one."""
+        return eventually(lambda: self._find_process(name, title), what=f"{name} has its {title}")
+
+    def _find_process(self, name: str, title: str) -> int:
         for pid in self.node(name).pids():
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith(f"twinhull {title}"):
-                    os.kill(pid, signal.SIGKILL)
-                    self.did(f"kill the {title} of {name}")
-                    return True
-        return False
+                    return pid
+        return 0
+
+    def kill_process(self, name: str, title: str) -> None:
+        """Kill one process of a node."""
+        os.kill(self.process_of(name, title), signal.SIGKILL)
+        self.did(f"kill the {title} of {name}")
+
+    def freeze_process(self, name: str, title: str, seconds: float) -> None:
+        """Stop one process of a node where it is for so long."""
+        pid = self.process_of(name, title)
+        self.did(f"freeze the {title} of {name} for {seconds:.1f} s")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.go_on(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def freeze(self, name: str, seconds: float) -> None:
         """Stop a node's processes where they are for so long."""
@@ -233,11 +282,8 @@ class Act:
             if self._clock.monotonic_s() - began_s > _SYNC_LIMIT_S:
                 raise AssertionError(f"not equal within {_SYNC_LIMIT_S:.0f} s\n{self.site.differences()}")
             time.sleep(_LOOK_S)
-        ended_s = self._clock.monotonic_s()
-        self.healed_s = max(self.healed_s, ended_s - began_s)
-        self._disturbances = [
-            Disturbance(pairs=one.pairs, began_s=one.began_s, ended_s=min(one.ended_s, ended_s)) for one in self._disturbances
-        ]
+        self.healed_s = max(self.healed_s, self._clock.monotonic_s() - began_s)
+        self.calm()
         assert self.healed_s <= limit_s, f"equal only {self.healed_s:.1f} s after the last repair"
 
     def _looks_equal(self) -> bool:

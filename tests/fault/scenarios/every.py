@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fault.scenarios import links
+from tests.fault.scenarios import deaths, links, rights
 from tests.fault.scenarios.registry import SCENARIOS
 
-__all__ = ["SCENARIOS", "links"]
+__all__ = ["SCENARIOS", "deaths", "links", "rights"]
