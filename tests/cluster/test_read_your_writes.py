@@ -196,3 +196,22 @@ def test_setting_is_in_force_on_every_node_when_the_answer_arrives(pair: Cluster
         finally:
             api(reader, "PUT", "/configurations", {"banner_message": "", "read_only": False})
         writer.repository(new_name()).start_upload()
+
+
+def test_session_holds_on_every_node_and_ends_on_all_of_them(pair: Cluster) -> None:
+    first, second = (node.client() for node in pair)
+    shown = first.request("GET", "/c/login", authorization="").expect(404)
+    cookies = shown.header("Set-Cookie") or ""
+    headers = {
+        "Cookie": cookies.partition(";")[0],
+        "X-Harbor-CSRF-Token": shown.header("X-Harbor-CSRF-Token") or "",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    form = f"principal={first.user}&password={first.password}".encode()
+    begun = first.request("POST", "/c/login", headers=headers, body=form, authorization="").expect(200)
+    session = {"Cookie": (begun.header("Set-Cookie") or "").partition(";")[0]}
+    for client in (second, first):
+        client.request("GET", "/api/v2.0/users/current", headers=session, authorization="").expect(200)
+    second.request("GET", "/c/log_out", headers=session, authorization="").expect(200)
+    for client in (first, second):
+        client.request("GET", "/api/v2.0/users/current", headers=session, authorization="").expect(401)

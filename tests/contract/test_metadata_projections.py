@@ -13,7 +13,7 @@ from twinhull.metadata import accounts, content, schema
 from twinhull.metadata import members as peers
 from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
-from twinhull.metadata.tables.accounts import members, nodes, projects, robots, settings, users
+from twinhull.metadata.tables.accounts import ended_sessions, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.columns import DERIVED
 from twinhull.metadata.tables.content import blob_links, manifests, repositories, tags
 from twinhull.metadata.tables.documents import artifact_labels, audit_records, documents, executions, pulls, tasks
@@ -32,6 +32,7 @@ from twinhull.records.kinds import (
     PULLS,
     REPOSITORY,
     ROBOT,
+    SESSION_END,
     SETTING,
     TAG,
     TASK,
@@ -79,6 +80,7 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
         robots,
         ("library+ci", 42, "project", "library", "d", '[{"kind":"project"}]', True, "h", 30, 99, 5, 6),
     ),
+    SESSION_END.name: ("f00", {"expires_ms": 7}, ended_sessions, ("f00", 7)),
     REPOSITORY.name: (
         "library/app",
         {"description": "d", **TIMES},

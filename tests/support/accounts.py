@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.composed import Client, Node, Reply
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
-from twinhull.auth.sealing import Sealer
 from twinhull.auth.tokens import TokenVerifier
 from twinhull.catalog.peers import LocalDurability
 from twinhull.catalog.projects import create_library
@@ -45,17 +44,19 @@ class AccountsNode(Node):
             executor=self.executor,
         )
         verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
-        self.identity = Identity(guard=self.guard, verifier=verifier, forwarding=forwarding)
+        self.identity = Identity(guard=self.guard, verifier=verifier, forwarding=forwarding, sessions=self.sessions)
         parts = Parts(
             store=self.store,
             executor=self.executor,
             durability=LocalDurability(),
             guard=self.guard,
             identity=self.identity,
+            sessions=self.sessions,
+            admission=self.admission,
             passwords=passwords,
             issuer=self.issuer,
             forwarding=forwarding,
-            sealer=Sealer(lambda: [b"k" * 32]),
+            sealer=self.sealer,
             is_healthy=self.is_healthy,
             data_dir=root,
             grace_s=7200,
@@ -105,7 +106,7 @@ class Api:
 
     async def __call__(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """Return the answer to a call below /api/v2.0, or to a whole path that begins otherwise."""
-        url = path if path.startswith(("/v2", "/service", "/api")) else f"/api/v2.0{path}"
+        url = path if path.startswith(("/v2", "/service", "/api", "/c/")) else f"/api/v2.0{path}"
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         given = {"content_type": "application/json", **headers}
         return await self._client(method, url, sent, leaves=False, sends_files=True, **given)

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from twinhull.auth.ended import EndedSessions
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
+from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import Access as TokenAccess
 from twinhull.auth.tokens import SigningKey, TokenIssuer, TokenVerifier
@@ -48,6 +50,7 @@ from twinhull.registry.uploads import Relay, UploadHandlers, relay_to_nobody
 from twinhull.web.admission import Admission
 from twinhull.web.app import Application, Mounted
 from twinhull.web.asgi import PATHSEND, Message, Scope
+from twinhull.web.browsers import AUDIENCE, Sessions
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding, RequestIds
 
@@ -86,14 +89,16 @@ class Node:
         self.freshness = Freshness(self.store, self.executor)
         key = SigningKey(Ed25519PrivateKey.generate())
         self.issuer = TokenIssuer(key=key, clock=clock)
+        self.sealer = Sealer(lambda: [b"k" * 32])
         passwords = PasswordChecker(
             verified=VerifiedPasswords(clock=clock), brake=GuessBrake(clock=clock), executor=self.executor
         )
         self.guard = Guard(store=self.store, executor=self.executor, log=self.freshness, clock=clock, passwords=passwords)
-        admit = Admission(self.guard.setting)
         forwarding = Forwarding(["127.0.0.0/8"])
+        self.sessions = self._sessions(forwarding)
+        self.admission = Admission(self.guard.setting, self.sessions)
         verifier = TokenVerifier(keys=self.guard.key_of, audience=SERVICE, clock=clock)
-        access = Access(Identity(guard=self.guard, verifier=verifier, forwarding=forwarding))
+        access = Access(Identity(guard=self.guard, verifier=verifier, forwarding=forwarding, sessions=self.sessions))
         peers = peers or NoPeers()
         durability = durability or LocalDurability()
         shared: dict[str, Any] = {"store": self.store, "executor": self.executor, "peers": peers}
@@ -108,7 +113,6 @@ class Node:
             new_id=lambda: uuid.uuid4().hex,
             watch=watch or NoUploadWatch(),
         )
-        errors = ErrorAnswers(origin_of=forwarding.origin_of)
         pushing, deleting = Pushing(blobs=self.blobs, **shared), Deleting(**shared)
         manifests = ManifestHandlers(artifacts=self.artifacts, pushing=pushing, deleting=deleting, durability=durability)
         registry = Registry(
@@ -119,10 +123,29 @@ class Node:
             tags=TagHandlers(artifacts=self.artifacts, access=access),
             referrers=ReferrerHandlers(artifacts=self.artifacts),
         )
-        mounted = Mounted(name="registry", prefixes=("/v2/", "/v2"), face=registry, render_error=errors.render, admit=admit)
-        self.app = Application(faces=[mounted], fallback=mounted, request_ids=RequestIds(name), clock=clock)
+        self.app = self._application(registry, forwarding, name)
         with self.store.write() as transaction:
             transaction.create(NODE, name, {"name": name, "slot": slot, "token_keys": [key.public()]})
+
+    def _application(self, registry: Registry, forwarding: Forwarding, name: str) -> Application:
+        mounted = Mounted(
+            name="registry",
+            prefixes=("/v2/", "/v2"),
+            face=registry,
+            render_error=ErrorAnswers(origin_of=forwarding.origin_of).render,
+            admit=self.admission,
+        )
+        return Application(faces=[mounted], fallback=mounted, request_ids=RequestIds(name), clock=self.store.clock)
+
+    def _sessions(self, forwarding: Forwarding) -> Sessions:
+        return Sessions(
+            guard=self.guard,
+            ended=EndedSessions(store=self.store, executor=self.executor, log=self.freshness),
+            issuer=self.issuer,
+            verifier=TokenVerifier(keys=self.guard.key_of, audience=AUDIENCE, clock=self.store.clock),
+            sealer=self.sealer,
+            origin_of=forwarding.origin_of,
+        )
 
     def add_project(self, name: str, *, public: bool = False) -> None:
         """Make a project."""

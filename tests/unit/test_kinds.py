@@ -34,7 +34,7 @@ from twinhull.records.merge import Kind, Record, Value, conflicts_of, created, d
 DOCUMENTS_BUT_GROUPS: Final = tuple(kind for kind in DOCUMENTS.values() if kind is not USER_GROUP)
 DELETE_WINS: Final = (NODE, USER, USER_GROUP, MEMBER, ROBOT)
 WRITE_WINS: Final = (
-    *(SETTING, PROJECT, REPOSITORY, MANIFEST, TAG, BLOB),
+    *(SETTING, kinds.SESSION_END, PROJECT, REPOSITORY, MANIFEST, TAG, BLOB),
     *DOCUMENTS_BUT_GROUPS,
     *(ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT),
 )

@@ -78,10 +78,15 @@ class MethodNotAllowed(errors.Unsupported):
         self.allowed = allowed
 
 
+class PreconditionFailed(errors.Conflict):
+    """What the request stands on does not hold."""
+
+
 # What only this face says, or says with another status than the data plane.
 _OWN: Final[dict[type[TwinhullError], tuple[int, str]]] = {
     Unprocessable: (422, "UNPROCESSABLE_ENTITY"),
     MethodNotAllowed: (405, "METHOD_NOT_ALLOWED"),
+    PreconditionFailed: (412, "PRECONDITION_FAILED"),
     errors.ProjectNotEmpty: (412, "PRECONDITION"),
     errors.ManifestInUse: (412, "VIOLATE_FOREIGN_KEY_CONSTRAINT"),
 }

@@ -57,16 +57,22 @@ def on(path: str, **handlers: Handler) -> Route:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-async def read_body(request: Request, of: type[_Body], *, legacy: bool = False) -> _Body:
-    """Return the JSON body as that type; raises Unprocessable (legacy: Invalid) when it is none, TooLarge when it is huge."""
-    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if not legacy and content_type != "application/json":
-        raise Unprocessable(f'unsupported media type "{content_type[:64]}", only [application/json] are allowed')
+async def read_bytes(request: Request) -> bytes:
+    """Return the body as it came; raises TooLarge when it is huge."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > BODY_BYTES_MAX:
             raise TooLarge("request body is too large")
+    return bytes(body)
+
+
+async def read_body(request: Request, of: type[_Body], *, legacy: bool = False) -> _Body:
+    """Return the JSON body as that type; raises Unprocessable (legacy: Invalid) when it is none, TooLarge when it is huge."""
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if not legacy and content_type != "application/json":
+        raise Unprocessable(f'unsupported media type "{content_type[:64]}", only [application/json] are allowed')
+    body = await read_bytes(request)
     try:
         return msgspec.json.decode(body, type=of)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -19,6 +19,7 @@ from twinhull.harbor.requests import answer, listed, located, nothing, on, query
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import User
+from twinhull.web.browsers import carries_session
 from twinhull.web.identity import Caller
 from twinhull.web.middleware import Forwarding
 
@@ -96,8 +97,8 @@ class UsersApi:
         return listed(request, [views.found_user_view(user) for user in users], total=total, paging=paging)
 
     async def create(self, request: Request) -> Response:
-        """Make a user, as an administrator."""
-        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        """Make a user, as an administrator; or oneself, from a browser, where that is allowed."""
+        await self._require_registration(request)
         body = await read_body(request, _NewUserBody, legacy=True)
         new = NewUser(
             name=body.username, email=body.email, realname=body.realname, password=body.password, comment=body.comment
@@ -162,6 +163,15 @@ class UsersApi:
         await self._user(number)
         deleted = await self._users.delete(number, by=caller.subject.id if caller.subject else 0)
         return nothing(headers=await self._access.settled(request, deleted.seq))
+
+    async def _require_registration(self, request: Request) -> None:
+        caller = await self._access.caller(request)
+        if caller.is_admin:
+            return
+        if not await self._guard.setting("self_registration"):
+            await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        if not carries_session(request.scope):
+            raise Denied("self-registration cannot be triggered via API")
 
     async def _self_or_admin(self, request: Request) -> tuple[Caller, int]:
         caller = await self._access.user(request)

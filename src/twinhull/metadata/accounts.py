@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
-from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
+from twinhull.metadata.tables.accounts import ended_sessions, id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
 from twinhull.metadata.tables.log import records
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
@@ -347,6 +347,14 @@ def robot_keys(connection: Connection, project: str) -> list[str]:
 
 
 # -- what accounts need of the rest --------------------------------------------------------------------------------
+
+
+def ended_sessions_of(connection: Connection, *, before_ms: int | None = None, limit: int | None = None) -> list[str]:
+    """Return the ids of the sessions that were logged out, or only of those that would have run out by that time."""
+    query = select(ended_sessions.c.id).limit(limit)
+    if before_ms is not None:
+        query = query.where(ended_sessions.c.expires_ms < before_ms)
+    return [str(row[0]) for row in connection.execute(query)]
 
 
 def find_setting(connection: Connection, name: str) -> object:

@@ -14,6 +14,7 @@ from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.accounts import Users
 from twinhull.catalog.configurations import Configurations
+from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability
 from twinhull.catalog.projects import Projects
 from twinhull.catalog.robots import Robots
@@ -24,13 +25,15 @@ from twinhull.harbor.members import MembersApi
 from twinhull.harbor.projects import ProjectsApi
 from twinhull.harbor.robots import RobotsApi
 from twinhull.harbor.routes import Subject, management_routes, version_routes
+from twinhull.harbor.sign_in import SessionsApi
 from twinhull.harbor.system import SystemApi
 from twinhull.harbor.tokens import TokenService
 from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
 from twinhull.node.rules import rule_subjects
-from twinhull.web.admission import Admission
+from twinhull.web.admission import SIGN_IN, Admission
 from twinhull.web.app import Mounted, routed
+from twinhull.web.browsers import Sessions
 from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding
 
@@ -46,6 +49,8 @@ class Parts:
     durability: Durability
     guard: Guard
     identity: Identity
+    sessions: Sessions
+    admission: Admission
     passwords: PasswordChecker
     issuer: TokenIssuer
     forwarding: Forwarding
@@ -61,7 +66,21 @@ class Parts:
 def management_faces(parts: Parts) -> list[Mounted]:
     """Return the token service and the management API, each at its paths."""
     tokens = TokenService(identity=parts.identity, guard=parts.guard, issuer=parts.issuer)
+    sessions = SessionsApi(
+        access=_access(parts),
+        guard=parts.guard,
+        sessions=parts.sessions,
+        ended=EndedSessions(store=parts.store, executor=parts.executor),
+        forwarding=parts.forwarding,
+    )
     return [
+        Mounted(
+            name="sign-in",
+            prefixes=(SIGN_IN,),
+            face=routed("", sessions.routes()),
+            render_error=render,
+            admit=parts.admission,
+        ),
         Mounted(
             name="token",
             prefixes=("/service/token", "/api/version"),
@@ -73,7 +92,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
             prefixes=(f"{ROOT}/",),
             face=routed(ROOT, management_routes(*_people(parts), *_system(parts), *_rules(parts))),
             render_error=render,
-            admit=Admission(parts.guard.setting),
+            admit=parts.admission,
         ),
     ]
 

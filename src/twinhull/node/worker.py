@@ -8,6 +8,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from twinhull.auth.ended import EndedSessions
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
@@ -48,6 +49,7 @@ from twinhull.replication.passing_on import PassingOn
 from twinhull.replication.remote import LINK_FAILURES, RemotePeers
 from twinhull.web.admission import Admission
 from twinhull.web.app import Application, Mounted, routed
+from twinhull.web.browsers import AUDIENCE, Sessions
 from twinhull.web.identity import Identity as Callers
 from twinhull.web.middleware import Forwarding, RequestIds
 from twinhull.web.observer import RequestObserver
@@ -101,8 +103,17 @@ class _Worker:
             ask_peers=self._peers.find,
         )
         verifier = TokenVerifier(keys=self._guard.key_of, audience=SERVICE, clock=self._clock)
-        self._callers = Callers(guard=self._guard, verifier=verifier, forwarding=self._forwarding)
         self._issuer = TokenIssuer(key=SigningKey(trust.token_key()), clock=self._clock)
+        self._sessions = Sessions(
+            guard=self._guard,
+            ended=EndedSessions(store=self._store, executor=self._executor, log=self._freshness),
+            issuer=self._issuer,
+            verifier=TokenVerifier(keys=self._guard.key_of, audience=AUDIENCE, clock=self._clock),
+            sealer=self._sealer,
+            origin_of=self._forwarding.origin_of,
+        )
+        self._admission = Admission(self._guard.setting, self._sessions)
+        self._callers = Callers(guard=self._guard, verifier=verifier, forwarding=self._forwarding, sessions=self._sessions)
         self._readiness = Readiness(
             data_dir=settings.data_dir, check_database=self._check_database, executor=self._executor, clock=self._clock
         )
@@ -118,7 +129,7 @@ class _Worker:
             prefixes=("/v2/", "/v2"),
             face=self._registry(),
             render_error=errors.render,
-            admit=Admission(self._guard.setting),
+            admit=self._admission,
         )
         probes = Mounted(
             name="probes",
@@ -177,6 +188,8 @@ class _Worker:
             durability=self._peers,
             guard=self._guard,
             identity=self._callers,
+            sessions=self._sessions,
+            admission=self._admission,
             passwords=self._passwords,
             issuer=self._issuer,
             forwarding=self._forwarding,

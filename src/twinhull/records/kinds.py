@@ -85,6 +85,7 @@ ROBOT: Final = Kind(  # full name without prefix: name, or project+name
     quiet=_QUIET,
     secret=frozenset({"secret_hash"}),
 )
+SESSION_END: Final = Kind(name="session_end", delete_wins=False)  # id of a browser's session that was logged out
 REPOSITORY: Final = Kind(name="repository", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # repository name
 MANIFEST: Final = Kind(  # repository@digest
     name="manifest",
@@ -143,7 +144,7 @@ TASK: Final = Kind(name="task", delete_wins=False, resolvers=_COMMON, quiet=_QUI
 AUDIT: Final = Kind(name="audit", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # node/id; append only
 
 KINDS: Final[Mapping[str, Kind]] = {
-    **{kind.name: kind for kind in (NODE, SETTING, USER, PROJECT, MEMBER, ROBOT, REPOSITORY, MANIFEST, TAG, BLOB)},
+    **{kind.name: kind for kind in (NODE, SETTING, USER, PROJECT, MEMBER, ROBOT, SESSION_END, REPOSITORY, MANIFEST, TAG, BLOB)},
     **DOCUMENTS,
     **{kind.name: kind for kind in (ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT)},
 }

@@ -1,4 +1,4 @@
-"""What every request has to pass before its face is asked, whoever sends it: the read-only mode."""
+"""What every request has to pass before its face is asked, whoever sends it: no forged ones, and the read-only mode."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from twinhull.kit.errors import ReadOnlyMode
-from twinhull.web.asgi import Scope
+from twinhull.web.asgi import SAFE_METHODS, Scope
+from twinhull.web.browsers import Sessions, carries_session
 
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# Where browsers sign in and out: there requests are looked at more closely, with a session and without.
+SIGN_IN: Final = "/c/"
 # Writes that go on in read-only mode: the one that ends it, those that only let somebody in or out, and those that write
 # nothing.
 _ALLOWED: Final = (
+    SIGN_IN,
     "/api/v2.0/configurations",
-    "/c/",
     "/api/v2.0/ldap/ping",
     "/api/v2.0/system/oidc/ping",
     "/api/v2.0/registries/ping",
@@ -27,13 +29,17 @@ Setting = Callable[[str], Awaitable[object]]
 class Admission:
     """Lets requests through, or raises what they end with."""
 
-    def __init__(self, setting: Setting) -> None:
-        """Take what knows the cluster-wide settings."""
+    def __init__(self, setting: Setting, sessions: Sessions) -> None:
+        """Take what knows the cluster-wide settings, and what knows true requests of a browser from forged ones."""
         self._setting = setting
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope) -> None:
-        """Raise ReadOnlyMode for a write while an administrator has forbidden writes."""
-        if scope["method"] in SAFE or str(scope["path"]).startswith(_ALLOWED):
+        """Raise Denied for a forged request, ReadOnlyMode for a write while an administrator has forbidden writes."""
+        path = str(scope["path"])
+        if path.startswith(SIGN_IN) or carries_session(scope):
+            self._sessions.protect(scope)
+        if scope["method"] in SAFE_METHODS or path.startswith(_ALLOWED):
             return
         if await self._setting("read_only"):
             raise ReadOnlyMode

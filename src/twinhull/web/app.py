@@ -14,7 +14,7 @@ from starlette.routing import Mount as StarletteMount
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import NotFound, TwinhullError
-from twinhull.web.asgi import Answer, ClientGone, Face, Receive, Scope, Send
+from twinhull.web.asgi import EXTRA_HEADERS, Answer, ClientGone, Face, Receive, Scope, Send
 from twinhull.web.middleware import Exchange, RequestIds, header_of
 
 _log: Final = structlog.get_logger()
@@ -129,6 +129,7 @@ class Application:
         mounted = self._mounted_at(scope["path"])
         request_id = self._request_ids.id_of(scope)
         exchange = Exchange(receive, send, request_id)
+        scope[EXTRA_HEADERS] = exchange.extra_headers
         started_s = self._clock.monotonic_s()
         self._observer.begun(mounted.name)
         status = 0

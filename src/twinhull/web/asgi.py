@@ -24,6 +24,10 @@ Headers = list[tuple[bytes, bytes]]
 # What a face leaves in the scope for those who note the request down: what was done, one of a fixed set of words, and by whom.
 OPERATION: Final = "twinhull.operation"
 USER: Final = "twinhull.user"
+# What is to be added to the answer's headers, whoever gives the answer: a list that anybody may append to.
+EXTRA_HEADERS: Final = "twinhull.extra_headers"
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 PATHSEND: Final = "http.response.pathsend"
 QUERY_FIELDS_MAX: Final = 200

@@ -14,6 +14,7 @@ from twinhull.auth.tokens import TokenVerifier, VerifiedToken
 from twinhull.kit.errors import TokenInvalid, Unauthenticated
 from twinhull.kit.reference import project_of
 from twinhull.web.asgi import USER, Scope
+from twinhull.web.browsers import Sessions
 from twinhull.web.middleware import Forwarding, header_of
 
 # What the data plane asks for: an action on a repository; "login" and "catalog" have none.
@@ -61,11 +62,12 @@ _REFUSED: Final = Caller(subject=None, refused=True)
 class Identity:
     """Identifies callers. What they may do is looked up for each request; no answer of this outlives it."""
 
-    def __init__(self, *, guard: Guard, verifier: TokenVerifier, forwarding: Forwarding) -> None:
-        """Take who knows the accounts, who knows tokens, and who knows where a request comes from."""
+    def __init__(self, *, guard: Guard, verifier: TokenVerifier, forwarding: Forwarding, sessions: Sessions) -> None:
+        """Take who knows the accounts, tokens and browsers' sessions, and who knows where a request comes from."""
         self._guard = guard
         self._verifier = verifier
         self._forwarding = forwarding
+        self._sessions = sessions
         guard.on_keys_changed(verifier.forget)
 
     async def who(self, scope: Scope) -> Caller:
@@ -74,19 +76,22 @@ class Identity:
         Wrong passwords do not fail by themselves: the request goes on as anonymous, as in Harbor.
         """
         header = header_of(scope, _AUTHORIZATION)
-        if not header:
+        caller = await self._by_header(scope, header) if header else ANONYMOUS
+        if caller.subject is None and caller.token is None:
+            subject = await self._sessions.read(scope)
+            caller = Caller(subject=subject) if subject is not None else caller
+        if caller.subject is None:
             await self._guard.refresh()
-            return ANONYMOUS
-        scheme, _, credentials = header.partition(b" ")
-        kind = scheme.lower()
-        caller = _REFUSED
-        if kind == b"bearer":
-            caller = await self._by_token(credentials.decode("latin-1"))
-        elif kind == b"basic":
-            caller = await self._by_password(scope, credentials)
-        if caller.subject is not None:
+        else:
             scope[USER] = caller.subject.name
         return caller
+
+    async def _by_header(self, scope: Scope, header: bytes) -> Caller:
+        scheme, _, credentials = header.partition(b" ")
+        kind = scheme.lower()
+        if kind == b"bearer":
+            return await self._by_token(credentials.decode("latin-1"))
+        return await self._by_password(scope, credentials) if kind == b"basic" else _REFUSED
 
     async def identify(self, scope: Scope, action: Action, repository: str = "") -> Caller:
         """Return who sends this request if they may do that, or raise Unauthenticated (TokenInvalid) or LoginSlowedDown.

@@ -46,7 +46,7 @@ class RequestIds:
 class Exchange:
     """Stands between a face and the server: adds the request's id, and knows how far request and answer have got."""
 
-    __slots__ = ("_headers", "_receive", "_request_id", "_send", "body_is_read", "sent_bytes", "status")
+    __slots__ = ("_headers", "_receive", "_request_id", "_send", "body_is_read", "extra_headers", "sent_bytes", "status")
 
     def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
         """Pass everything on."""
@@ -57,6 +57,8 @@ class Exchange:
         # 0 until the answer has begun.
         self.status = 0
         self.sent_bytes = 0
+        # Added to the answer's own.
+        self.extra_headers: Headers = []
         self._headers: Headers = []
 
     async def receive(self) -> Message:
@@ -70,7 +72,8 @@ class Exchange:
         """Pass a message on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = self._headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            own = message.get("headers", ())
+            message["headers"] = self._headers = [*own, *self.extra_headers, (b"x-request-id", self._request_id)]
         elif message["type"] == "http.response.body":
             self.sent_bytes += len(message.get("body", b""))
         else:

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of, times_of
-from twinhull.metadata.tables.accounts import members, nodes, robots, settings, users
+from twinhull.metadata.tables.accounts import ended_sessions, members, nodes, robots, settings, users
 from twinhull.metadata.tables.columns import upsert
 from twinhull.records.kinds import id_and_aliases, split_member_key
 
@@ -90,10 +90,18 @@ def _robot(connection: Connection, key: str, values: Values | None) -> None:
     return None
 
 
+def _session_end(connection: Connection, key: str, values: Values | None) -> None:
+    if values is None:
+        return remove(connection, ended_sessions, id=key)
+    upsert(ended_sessions).run(connection, {"id": key, "expires_ms": number_of(values.get("expires_ms"))})
+    return None
+
+
 ACCOUNTS: Final[Mapping[str, Projection]] = {
     "node": _node,
     "setting": _setting,
     "user": _user,
     "member": _member,
     "robot": _robot,
+    "session_end": _session_end,
 }

@@ -18,6 +18,7 @@ _OWNERS: Final[Mapping[str, Callable[[Any], tuple[str, str]]]] = {
     "projects": lambda row: (kinds.PROJECT.name, row.name),
     "members": lambda row: (kinds.MEMBER.name, member_key(row.project, row.entity_type, row.entity)),
     "robots": lambda row: (kinds.ROBOT.name, row.name),
+    "ended_sessions": lambda row: (kinds.SESSION_END.name, row.id),
     "id_aliases": lambda row: (row.kind, row.key),
     "repositories": lambda row: (kinds.REPOSITORY.name, row.name),
     "manifests": lambda row: (kinds.MANIFEST.name, content_key(row.repository, row.digest)),

@@ -95,6 +95,14 @@ robots: Final = Table(
     Index("robots_by_project", "project"),
     info=DERIVED,
 )
+# Browsers' sessions that were logged out before they ran out.
+ended_sessions: Final = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", name_type(64), primary_key=True),
+    Column("expires_ms", BigInteger, nullable=False),
+    info=DERIVED,
+)
 id_aliases: Final = Table(
     "id_aliases",
     metadata,
