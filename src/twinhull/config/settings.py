@@ -119,6 +119,21 @@ class GcSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings:
+    """Finding and mending what differs between nodes, or was changed behind a node's back."""
+
+    interval_s: Annotated[float, "how often each peer is compared with; 0: only when asked for"] = 600.0
+    own_interval_s: Annotated[float, "how often a node looks through its own records, tables and blobs' sizes; 0: never"] = (
+        24 * 3600.0
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what would never end."""
+        for setting in ("interval_s", "own_interval_s"):
+            _check(getattr(self, setting) >= 0, f"verify.{setting} must not be less than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, and how."""
 
@@ -160,6 +175,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     gc: GcSettings = field(default_factory=GcSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
 

@@ -80,7 +80,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         )
         await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
-        upkeep = Upkeep(settings, engine, metrics)
+        upkeep = Upkeep(settings, engine, mending, metrics)
         control_runner = await _serving(stack, control.application(upkeep.orders()))
         control_socket = settings.run_dir / "agent.sock"
         control_socket.unlink(missing_ok=True)

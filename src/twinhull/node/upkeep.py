@@ -10,10 +10,12 @@ from twinhull.config.settings import Settings
 from twinhull.observe.metrics import Metrics
 from twinhull.peer.control import Order
 from twinhull.replication.engine import Engine
+from twinhull.replication.mending import Mending
 from twinhull.upkeep.access import Access
 from twinhull.upkeep.ballast import Ballast
 from twinhull.upkeep.collecting import Collecting
 from twinhull.upkeep.collector import Collector
+from twinhull.upkeep.comparing import Comparing
 from twinhull.upkeep.gc_orders import GcOrders
 from twinhull.upkeep.runner import Runner
 from twinhull.upkeep.witnesses import Members
@@ -22,14 +24,15 @@ from twinhull.upkeep.witnesses import Members
 class Upkeep:
     """All workers of a node's agent."""
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, engine: Engine, mending: Mending, metrics: Metrics) -> None:
         """Take what can be set, what is to be kept in order, and where to tell of it."""
         jitter = random.Random()  # noqa: S311 - spreads work, hides nothing
         clock = engine.clock
         access = Access(engine.store, Ballast(settings.data_dir / "ballast"), engine.executor)
         collecting = _collecting(settings, engine, access, metrics)
         self._gc_orders = GcOrders(collecting, access)
-        self.runner: Final = Runner([collecting], clock=clock, jitter=jitter)
+        comparing = Comparing(mending, engine.neighbours, clock=clock, settings=settings.verify, metrics=metrics, jitter=jitter)
+        self.runner: Final = Runner([collecting, comparing], clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
         """Return what may be asked, by name."""

@@ -85,6 +85,15 @@ GC_CANDIDATES: Final = Family("twinhull_gc_candidates", Kind.GAUGE, "Blobs that 
 GC_BLOBS: Final = Family("twinhull_gc_blobs_total", Kind.COUNTER, "Blobs removed as garbage.")
 GC_BYTES: Final = Family("twinhull_gc_freed_bytes_total", Kind.COUNTER, "Bytes of blobs removed as garbage.")
 GC_RUNS: Final = Family("twinhull_gc_runs_total", Kind.COUNTER, "Collections of garbage ended.", ("status",))
+COMPARISONS: Final = Family(
+    "twinhull_comparisons_total",
+    Kind.COUNTER,
+    "Comparisons with a peer by outcome: equal, mended, differs, unsettled, failed.",
+    ("peer", "outcome"),
+)
+FAULTS: Final = Family(
+    "twinhull_faults_total", Kind.COUNTER, "Own data found damaged or lost, mended or left.", ("what", "outcome")
+)
 STORAGE_BLOBS: Final = Family("twinhull_storage_blobs", Kind.GAUGE, "Blobs that something names.", merge=Merge.LARGEST)
 STORAGE_BYTES: Final = Family(
     "twinhull_storage_bytes", Kind.GAUGE, "Bytes of blobs that something names, each counted once.", merge=Merge.LARGEST
@@ -122,6 +131,8 @@ VALUE_FAMILIES: Final = (
     GC_BLOBS,
     GC_BYTES,
     GC_RUNS,
+    COMPARISONS,
+    FAULTS,
     STORAGE_BLOBS,
     STORAGE_BYTES,
     STORAGE_FREE_BYTES,
