@@ -20,6 +20,7 @@ from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.feed import Feed
 from twinhull.replication.own_past import check_own_past
 from twinhull.replication.protocol import (
+    Changes,
     FromSource,
     FromSubscriber,
     Hello,
@@ -122,9 +123,18 @@ class Pipe:
         self.open.set()
         self.broken = False
         self.refused = 0
+        # Frames of changes that get lost.
+        self.loses = 0
+
+    async def put(self, packed: bytes) -> None:
+        """Put in whatever it is."""
+        await self._frames.put(packed)
 
     async def send(self, frame: FromSource | FromSubscriber) -> None:
         """Put a frame in."""
+        if self.loses and isinstance(frame, Changes):
+            self.loses -= 1
+            return
         if self.broken:
             self.refused += 1
             raise ConnectionResetError("the line is broken")
@@ -150,6 +160,8 @@ class Stream:
         """Open them."""
         self.out = Pipe()
         self.back = Pipe()
+        # Why the subscriber left.
+        self.reason = ""
 
     def end(self) -> None:
         """Break the connection."""
@@ -173,8 +185,9 @@ class SourceEnd:
         packed = await self._stream.back.receive()
         return decode_from_source(packed) if packed is not None else None
 
-    async def close(self) -> None:
+    async def close(self, reason: str = "") -> None:
         """Leave."""
+        self._stream.reason = reason
         self._stream.end()
 
 
@@ -223,6 +236,8 @@ class Agent:
         self.inlined: dict[str, bytes] = {}
         self.lacking_bytes = 0
         self.refuses = False
+        # How soon a change that a subscriber could not take is sent again.
+        self.again_after_s = 0.05
         self._settled = store.vector()
 
     # -- Receiver --------------------------------------------------------------------------------------------------
@@ -252,6 +267,10 @@ class Agent:
     async def check_own_past(self, node: str, vector: VersionVector) -> None:
         """Do what the engine does."""
         await check_own_past(self.store, self.executor, self.acks, node, vector)
+
+    def settled_as(self, vector: VersionVector) -> None:
+        """Say from now on that all this is here."""
+        self._settled = vector
 
     def linked(self) -> list[str]:
         """Return whom this one hears."""
@@ -309,6 +328,7 @@ class Agent:
             executor=self.executor,
             clock=self.clock,
             linked=self.linked,
+            again_after_s=self.again_after_s,
         )
         self.feeds.append(feed)
         try:

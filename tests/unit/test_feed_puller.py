@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.streams import Agent, HoldingExecutor, new_store, pause, until, value, write_many
 from twinhull.kit.clock import Clock, ManualClock, SystemClock
+from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import ProtocolError
 from twinhull.kit.hlc import MAX_AHEAD_MS
 from twinhull.replication.protocol import (
@@ -127,7 +128,8 @@ async def test_what_came_before_a_change_that_is_held_back_is_reported(new_agent
     await until(lambda: bool(a.arrived))
     a.write("late", n="1")
     puller = b.reads_from(a)
-    await until(lambda: "clock" in puller.last_error)
+    await until(lambda: "clock" in puller.taking.reasons().get("a", ""))
+    assert puller.connected
     assert [change.key for _, change in b.arrived] == ["early"]
     assert b.vector() == {"c": 1, "b": 0}
 
@@ -272,14 +274,14 @@ async def test_uploads_and_small_blobs_are_announced(new_agent: NewAgent) -> Non
     await until(lambda: bool(a.feeds))
     for frame in (
         UploadGrew(upload_id="u1"),
-        UploadEnded(upload_id="u1", digest="sha256:1"),
+        UploadEnded(upload_id="u1", digest=digest_of(b"large")),
         UploadEnded(upload_id="u2", digest=None),
-        InlineBlob(digest="sha256:2", content=b"small"),
+        InlineBlob(digest=digest_of(b"small"), content=b"small"),
     ):
         a.feeds[0].offer(frame)
     await until(lambda: bool(b.inlined))
-    assert b.uploads == [("u1", None), ("u1", "sha256:1"), ("u2", "")]
-    assert b.inlined == {"sha256:2": b"small"}
+    assert b.uploads == [("u1", None), ("u1", digest_of(b"large")), ("u2", "")]
+    assert b.inlined == {digest_of(b"small"): b"small"}
 
 
 async def test_stopped_feed_ends_and_its_peer_is_not_waited_for(new_agent: NewAgent) -> None:

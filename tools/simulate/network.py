@@ -303,9 +303,9 @@ class SourceEnd:
         packed = await self._end.get()
         return None if packed is None else decode_from_source(packed)
 
-    async def close(self) -> None:
-        """Close the stream."""
-        self._end.close()
+    async def close(self, reason: str = "") -> None:
+        """Close the stream; a reason tells the source what it did wrong."""
+        self._end.close(reason)
 
 
 class SubscriberEnd:

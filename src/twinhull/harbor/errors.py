@@ -45,6 +45,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.ManifestInUse: "VIOLATE_FOREIGN_KEY_CONSTRAINT",
     errors.TagImmutable: "PRECONDITION",
     errors.Unsupported: "UNSUPPORTED",
+    errors.Unstorable: "BAD_REQUEST",
     errors.StorageFull: "UNAVAILABLE",
     # -- accounts
     errors.ProjectUnknown: "NOT_FOUND",
@@ -55,6 +56,8 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- cluster
     errors.JoinRefused: "FORBIDDEN",
     errors.PeerUnavailable: "UNAVAILABLE",
+    errors.ClockAhead: "UNAVAILABLE",
+    errors.SnapshotRefused: "UNAVAILABLE",
     errors.DurabilityUnreached: "UNAVAILABLE",
     errors.ProtocolError: "BAD_REQUEST",
     errors.SettingsInvalid: "BAD_REQUEST",

@@ -152,6 +152,10 @@ class Unsupported(Invalid):
     """the operation is unsupported"""
 
 
+class Unstorable(Invalid):
+    """the database does not take these values"""
+
+
 class StorageFull(Unavailable):
     """no space left on this node's disk"""
 
@@ -188,6 +192,14 @@ class JoinRefused(Denied):
 
 class PeerUnavailable(Unavailable):
     """peer does not answer"""
+
+
+class ClockAhead(Unavailable):
+    """another node's clock is too far ahead"""
+
+
+class SnapshotRefused(Unavailable):
+    """a peer's snapshot holds records that cannot be taken"""
 
 
 class DurabilityUnreached(Unavailable):

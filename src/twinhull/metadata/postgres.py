@@ -10,7 +10,7 @@ import psycopg.errors
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from twinhull.kit.errors import StorageFull, Unavailable
+from twinhull.kit.errors import StorageFull, Unavailable, Unstorable
 
 # Any number that no other program on the same database uses for its advisory locks.
 _WRITER_LOCK: Final = 0x7477696E68756C6C
@@ -76,4 +76,7 @@ def _translated() -> Iterator[None]:
         if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
             message = "the metadata database does not answer"
             raise Unavailable(message, hint="check that PostgreSQL runs and that the database URL is right") from error
+        is_unknown_type = isinstance(cause, psycopg.ProgrammingError) and cause.sqlstate is None
+        if isinstance(cause, psycopg.DataError | psycopg.IntegrityError) or is_unknown_type:
+            raise Unstorable(f"the database does not take these values: {cause}") from error
         raise

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from twinhull.kit.errors import StorageFull, Unavailable
+from twinhull.kit.errors import StorageFull, Unavailable, Unstorable
 
 # Native: only that is one access to memory, so that no process can read half of a position.
 _POSITION: Final = struct.Struct("@Q")
 # What the first bits of an error code say of a disk that is full or failing.
 _DISK_CODES: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _CONNECTIONS_MAX: Final = 32
+# How the driver begins to say that a value is of a type that no column can hold.
+_BINDING: Final = "Error binding parameter"
 
 
 class SqliteDatabase:
@@ -146,9 +148,10 @@ def _translated() -> Iterator[None]:
     """Turn the driver's failures that an operator can do something about into ours."""
     try:
         yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
+    except (DBAPIError, sqlite3.Error) as error:
         # SQLAlchemy wraps what its own execution meets; the rest comes as the driver raised it.
-        code = getattr(error.orig if isinstance(error, DatabaseError) else error, "sqlite_errorcode", None)
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        code = getattr(cause, "sqlite_errorcode", None)
         if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
             raise StorageFull(hint="free space on the disk that holds the data directory") from error
         if code is not None and code & 0xFF in _DISK_CODES:
@@ -157,6 +160,8 @@ def _translated() -> Iterator[None]:
         if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
             message = "the metadata database is locked by another program"
             raise Unavailable(message, hint="let nothing but Twinhull open metadata.db") from error
+        if isinstance(cause, sqlite3.IntegrityError) or _BINDING in str(cause):
+            raise Unstorable(f"the database does not take these values: {cause}") from error
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

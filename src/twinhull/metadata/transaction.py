@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import Conflict, Damaged, NotFound, ProtocolError, Unavailable
+from twinhull.kit.errors import ClockAhead, Conflict, Damaged, NotFound, ProtocolError
 from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
 from twinhull.metadata.projections.project import project_record, unproject_record
 from twinhull.metadata.statement import Statement
@@ -164,8 +164,8 @@ class Transaction:
     def apply(self, change: Change) -> bool:
         """Merge a peer's change and append it to the log under its own origin and seq; False if it was here already.
 
-        Raises ProtocolError for a gap or an unknown kind, Unavailable for a stamp from the far future. On an exception
-        nothing of this change was done.
+        Raises ProtocolError for a gap, an unknown kind or what can't be true, ClockAhead for a stamp from the far future. On an
+        exception nothing of this change was done.
         """
         have = self.applied(change.origin)
         if change.seq <= have:
@@ -195,6 +195,10 @@ class Transaction:
             message = f"record of {change.kind} {change.key[:200]!r} cannot be read"
             raise ProtocolError(message) from error
         self._observe(theirs)
+        if theirs.context.get(self._origin, 0) > self.applied(self._origin) and change.origin != self._origin:
+            # Whatever this node writes next would be taken for seen already, and be lost.
+            message = f"{change.kind} {change.key[:200]!r} is said to have seen changes that this node has not made yet"
+            raise ProtocolError(message)
         if kind is MANIFEST and change.content is not None:
             self.put_content(_checked_digest(change.key, change.content), change.content)
         is_damaged = False
@@ -297,10 +301,10 @@ class Transaction:
 
     def _observe(self, record: Record) -> None:
         """Let the clock follow what was seen, unless it comes from a clock that must be broken."""
-        latest = max(version.write.stamp for version in record.versions)
+        latest = max(write.stamp for version in record.versions for write in _writes(version))
         if is_too_far_ahead(latest, self._clock.unix_ms()):
             message = f"node {latest.origin}'s clock is more than 5 minutes ahead; its changes are held back"
-            raise Unavailable(message, hint="set the clocks right (NTP)")
+            raise ClockAhead(message, hint="set the clocks right (NTP)")
         if latest[:2] > self._clock_now()[:2]:
             self._last_stamp = Stamp(latest.ms, latest.counter, self._origin)
             self._clock_moved = True
@@ -312,6 +316,12 @@ class Transaction:
         if self._clock_moved and self._last_stamp is not None:
             row = {"node": self.node, "ms": self._last_stamp.ms, "counter": self._last_stamp.counter}
             upsert(hybrid_clock).run(self.connection, row)
+
+
+def _writes(version: Version) -> Iterator[Write]:
+    yield version.write
+    for field in version.fields.values():
+        yield field.write
 
 
 def _read(connection: Connection, kind: Kind, key: str, *, is_partial_enough: bool = False) -> Record | None:

@@ -101,6 +101,9 @@ class Control:
             "lag_bytes": missing_bytes,
             "lag_s": round(age_s, 1),
             "last_error": puller.last_error,
+            # Of what is read from it, and of what it reads from here.
+            "held": puller.taking.reasons(),
+            "held_there": self._engine.held_at(node.id),
             "received_bytes": self._engine.transfers.received_bytes.get(node.id, 0),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from twinhull.replication.engine import Engine
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.mending import Mending
 from twinhull.replication.protocol import (
+    CLOSED_FOR_CAUSE,
     FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
@@ -37,6 +38,7 @@ from twinhull.replication.protocol import (
     RecordsQuery,
     SummaryQuery,
     VectorAnswer,
+    closing_reason,
     decode_from_subscriber,
     encode,
 )
@@ -47,9 +49,9 @@ from twinhull.web.errors import status_of
 log = structlog.get_logger(__name__)
 
 _OPEN_TO_NEWCOMERS: Final = frozenset({"/peer/v1/ca", "/peer/v1/join"})
-_CLOSED_FOR_CAUSE: Final = 4000
 _PEER: Final = web.RequestKey("twinhull_peer", str)
 
+Question = TypeVar("Question", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -69,6 +71,12 @@ class SocketSubscriber:
         message = await self._socket.receive()
         if message.type is WSMsgType.BINARY:
             return decode_from_subscriber(message.data)
+        if message.type is WSMsgType.CLOSE and message.data == CLOSED_FOR_CAUSE:
+            text = f"the subscriber refused: {message.extra or message.data}"
+            raise ProtocolError(text)
+        if message.type is WSMsgType.ERROR:
+            text = f"what the subscriber sent cannot be read: {message.data}"
+            raise ProtocolError(text)
         if message.type is WSMsgType.TEXT:
             text = "a subscriber sent text where frames were expected"
             raise ProtocolError(text)
@@ -97,6 +105,7 @@ class PeerRoutes:
         self._calls = calls
         self._doorkeeper = doorkeeper
         self._relay = relay
+        self._told: dict[str, str] = {}
 
     def application(self) -> web.Application:
         """Return the peer port's application."""
@@ -164,8 +173,11 @@ class PeerRoutes:
             await self._answers.stream(link, request[_PEER])
         except* TwinhullError as group:
             reason = str(group.exceptions[0])
-            log.warning("subscriber's stream ended in error", peer=request[_PEER], error=reason)
-            await socket.close(code=_CLOSED_FOR_CAUSE, message=reason.encode()[:120])
+            # A peer that does the same wrong thing once in a second is no news.
+            if self._told.get(request[_PEER]) != reason:
+                self._told[request[_PEER]] = reason
+                log.warning("subscriber's stream ended in error", peer=request[_PEER], error=reason)
+            await socket.close(code=CLOSED_FOR_CAUSE, message=closing_reason(reason))
         except* (ConnectionError, OSError):
             pass
         await socket.close()
@@ -175,29 +187,29 @@ class PeerRoutes:
 
     async def find(self, request: web.Request) -> web.Response:
         """Return a record, and those it is of no use without."""
-        query = msgspec.msgpack.decode(await request.read(), type=RecordQuery)
+        query = _read(await request.read(), RecordQuery)
         records = await self._answers.find(query)
         return web.Response(body=msgspec.msgpack.encode(RecordAnswer(records=records)))
 
     async def records(self, request: web.Request) -> web.Response:
         """Return records that a peer wants to mend its own by."""
-        query = msgspec.msgpack.decode(await request.read(), type=RecordsQuery)
+        query = _read(await request.read(), RecordsQuery)
         return web.Response(body=msgspec.msgpack.encode(await self._mending.records(query.names)))
 
     async def offer(self, request: web.Request) -> web.Response:
         """Merge records that a peer has found to be missing here, or to be otherwise."""
-        offered = msgspec.msgpack.decode(await request.read(), type=RecordsOffer)
+        offered = _read(await request.read(), RecordsOffer)
         changed = await self._mending.take(request[_PEER], offered.records)
         return web.Response(body=msgspec.msgpack.encode(OfferAnswer(changed=changed)))
 
     async def check(self, request: web.Request) -> web.Response:
         """Look through a part of this node's own data."""
-        query = msgspec.msgpack.decode(await request.read(), type=CheckQuery)
+        query = _read(await request.read(), CheckQuery)
         return web.Response(body=msgspec.msgpack.encode(await self._mending.check(query)))
 
     async def summary(self, request: web.Request) -> web.Response:
         """Return this node's state in short."""
-        query = msgspec.msgpack.decode(await request.read(), type=SummaryQuery)
+        query = _read(await request.read(), SummaryQuery)
         return web.Response(body=msgspec.msgpack.encode(await self._answers.summary(is_brief=query.is_brief)))
 
     async def vector(self, _request: web.Request) -> web.Response:
@@ -206,17 +218,24 @@ class PeerRoutes:
 
     async def kept(self, request: web.Request) -> web.Response:
         """Return which of the named blobs this node needs: the peer is about to remove them."""
-        query = msgspec.msgpack.decode(await request.read(), type=KeptQuery)
+        query = _read(await request.read(), KeptQuery)
         return web.Response(body=msgspec.msgpack.encode(await self._answers.kept(query)))
 
     async def bucket(self, request: web.Request) -> web.Response:
         """Return the keys of one bucket of this node's state."""
-        query = msgspec.msgpack.decode(await request.read(), type=BucketQuery)
+        query = _read(await request.read(), BucketQuery)
         records = await self._answers.bucket(query.kind, query.bucket)
         return web.Response(body=msgspec.msgpack.encode(BucketAnswer(records=records)))
 
     async def hold(self, request: web.Request) -> web.Response:
         """Answer once the named blobs are on this node's disk."""
-        wish = msgspec.msgpack.decode(await request.read(), type=HoldRequest)
+        wish = _read(await request.read(), HoldRequest)
         await self._calls.hold(wish.blobs)
         return web.Response()
+
+
+def _read(body: bytes, form: type[Question]) -> Question:
+    try:
+        return msgspec.msgpack.decode(body, type=form)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"a peer's question cannot be read: {error}") from error

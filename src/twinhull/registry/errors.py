@@ -49,6 +49,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.ManifestInUse: "UNSUPPORTED",
     errors.TagImmutable: "DENIED",
     errors.Unsupported: "UNSUPPORTED",
+    errors.Unstorable: "UNSUPPORTED",
     errors.StorageFull: "UNAVAILABLE",
     # -- accounts
     errors.ProjectUnknown: "NAME_UNKNOWN",
@@ -59,6 +60,8 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- cluster
     errors.JoinRefused: "DENIED",
     errors.PeerUnavailable: "UNAVAILABLE",
+    errors.ClockAhead: "UNAVAILABLE",
+    errors.SnapshotRefused: "UNAVAILABLE",
     errors.DurabilityUnreached: "UNAVAILABLE",
     errors.ProtocolError: "UNSUPPORTED",
     errors.SettingsInvalid: "UNSUPPORTED",

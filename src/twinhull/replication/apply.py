@@ -1,20 +1,43 @@
-"""What comes from a peer into this node's metadata: changes in order, or records of a snapshot."""
+"""What comes from a peer into this node's metadata: changes in order, or records of a snapshot.
+
+A change that can't be taken holds its origin up, and nothing else: what came with it from other origins is applied.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Final, NamedTuple
 
-from twinhull.kit.errors import TwinhullError
+import structlog
+
+from twinhull.kit.errors import ClockAhead, ProtocolError, SnapshotRefused, TwinhullError, Unstorable
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import SnapshotPage
 
+log = structlog.get_logger(__name__)
+
+# What a change does that no sound node sends: fields of other types than they have, names longer than a column.
+_MALFORMED: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_REFUSED: Final = (ProtocolError, ClockAhead, Unstorable)
+
+
+class Held(NamedTuple):
+    """Up to which change of an origin all is applied, and why the next one is not."""
+
+    seq: int
+    reason: str
+
 
 class Applied(NamedTuple):
-    """What of some changes is in the database now, what this node has by that, and why the rest is not."""
+    """What of some changes is in the database now, what this node has by that, and what of it is held back."""
 
     changes: list[Change]
     vector: VersionVector
+    # By origin.
+    held: Mapping[str, Held] = {}
+    # Why this node could take no more: a full disk, as a rule.
     failure: TwinhullError | None = None
 
     def require_all(self) -> None:
@@ -23,35 +46,130 @@ class Applied(NamedTuple):
             raise self.failure
 
 
-def apply_changes(store: Store, changes: list[Change]) -> Applied:
-    """Apply the changes, durably; all in one transaction, so one fsync for all.
+def apply_changes(store: Store, changes: list[Change], held: Mapping[str, Held] | None = None) -> Applied:
+    """Apply the changes, durably; all in one transaction, so one fsync for all, if there is nothing wrong with them.
 
-    Those before the first that can't be applied (ProtocolError, Unavailable) are applied, and the failure is returned.
+    Origins that are held up are tried again when the change comes that was due; all that are now are in the answer.
     """
-    try:
-        with store.write() as transaction:
-            for change in changes:
-                transaction.apply(change)
-    except TwinhullError:
-        return _apply_one_by_one(store, changes)
-    return Applied(changes, store.vector())
+    return _Applying(store, held or {}).run(changes)
 
 
-def _apply_one_by_one(store: Store, changes: list[Change]) -> Applied:
-    for done, change in enumerate(changes):
+class _Applying:
+    """One batch of changes."""
+
+    def __init__(self, store: Store, held: Mapping[str, Held]) -> None:
+        self._store = store
+        self._held = dict(held)
+        self._done: list[Change] = []
+
+    def run(self, changes: list[Change]) -> Applied:
+        """Apply what can be."""
+        fresh = [change for change in changes if change.origin not in self._held]
+        again = sorted((change for change in changes if change.origin in self._held), key=lambda one: (one.origin, one.seq))
+        failure = None
         try:
-            with store.write() as transaction:
-                transaction.apply(change)
+            if fresh and not self._all_at_once(fresh):
+                self._one_by_one(fresh)
+            for origin, run in groupby(again, key=lambda change: change.origin):
+                self._again(origin, list(run))
         except TwinhullError as error:
-            return Applied(changes[:done], store.vector(), error)
-    return Applied(changes, store.vector())
+            failure = error
+        return Applied(self._done, self._store.vector(), self._held, failure)
+
+    def _all_at_once(self, changes: list[Change]) -> bool:
+        """Tell whether all could be applied in one transaction; if not, none is."""
+        try:
+            with self._store.write() as transaction:
+                for change in changes:
+                    self._require_foreign(change)
+                    transaction.apply(change)
+        except (*_REFUSED, *_MALFORMED):
+            return False
+        self._done.extend(changes)
+        return True
+
+    def _one_by_one(self, changes: list[Change]) -> None:
+        for change in changes:
+            if change.origin not in self._held:
+                self._try(change)
+
+    def _again(self, origin: str, changes: list[Change]) -> None:
+        """Go on with a held origin if its first change is the one that is due, or earlier."""
+        due = self._held[origin].seq + 1
+        if changes[0].seq > due:
+            return
+        was = self._held.pop(origin)
+        for change in changes:
+            if origin not in self._held:
+                self._try(change, was)
+        if origin not in self._held:
+            log.info("changes are taken again", origin=origin)
+
+    def _try(self, change: Change, was: Held | None = None) -> None:
+        try:
+            with self._store.write() as transaction:
+                self._require_foreign(change)
+                transaction.apply(change)
+            self._done.append(change)
+        except (*_REFUSED, *_MALFORMED) as error:
+            held = Held(self._store.vector().get(change.origin, 0), reason_of(error, change))
+            self._held[change.origin] = held
+            if held != was:
+                log.warning("changes held back", origin=change.origin, seq=change.seq, reason=held.reason)
+
+    def _require_foreign(self, change: Change) -> None:
+        if change.origin in (self._store.origin, ""):
+            message = f"change {change.seq} is said to be this node's own"
+            raise ProtocolError(message)
+
+
+def reason_of(error: Exception, change: Change) -> str:
+    """Return why a change or record can't be taken, for people."""
+    if isinstance(error, TwinhullError):
+        return str(error)
+    return f"{change.kind[:32]} {change.key[:200]!r} has fields that no {change.kind[:32]} has: {error}"
 
 
 def apply_page(store: Store, page: SnapshotPage) -> Applied:
-    """Merge a page of a snapshot."""
-    with store.write() as transaction:
-        for record in page.records:
-            transaction.merge_record(record)
-        if page.vector is not None:
-            transaction.reached(page.vector)
+    """Merge a page of a snapshot.
+
+    Raises SnapshotRefused for a record that can't be taken, after merging the others; what the vector says is not reached then.
+    """
+    try:
+        with store.write() as transaction:
+            for record in page.records:
+                transaction.merge_record(record)
+            if page.vector is not None:
+                transaction.reached(page.vector)
+    except (*_REFUSED, *_MALFORMED):
+        return _page_one_by_one(store, page)
     return Applied(page.records, store.vector())
+
+
+def _page_one_by_one(store: Store, page: SnapshotPage) -> Applied:
+    merged, refused = _merge_one_by_one(store, page.records)
+    failure = SnapshotRefused(f"{len(refused)} records of a snapshot cannot be taken: {refused[0]}") if refused else None
+    return Applied(merged, store.vector(), {}, failure)
+
+
+def merge_records(store: Store, records: list[Change]) -> tuple[list[Change], list[str]]:
+    """Merge records; return those that were taken, and why the others were not."""
+    try:
+        with store.write() as transaction:
+            for record in records:
+                transaction.merge_record(record)
+    except (*_REFUSED, *_MALFORMED):
+        return _merge_one_by_one(store, records)
+    return records, []
+
+
+def _merge_one_by_one(store: Store, records: list[Change]) -> tuple[list[Change], list[str]]:
+    merged, refused = [], []
+    for record in records:
+        try:
+            with store.write() as transaction:
+                transaction.merge_record(record)
+            merged.append(record)
+        except (*_REFUSED, *_MALFORMED) as error:
+            refused.append(reason_of(error, record))
+    return merged, refused

@@ -10,6 +10,7 @@ import structlog
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import DurabilityUnreached, TwinhullError
 from twinhull.records.change import Change
+from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
 from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result
 from twinhull.replication.neighbours import Neighbour
@@ -143,7 +144,10 @@ class WorkerCalls:
         answers = await asyncio.gather(*(self._find_at(neighbour, call) for neighbour in asked))
         records = [record for answer in answers for record in answer]
         if records:
-            await in_thread(self._engine.executor, self._merge, records)
+            merged, refused = await in_thread(self._engine.executor, merge_records, self._engine.store, records)
+            if refused:
+                log.warning("peer's answer cannot be taken", kind=call.kind, key=call.key, reason=refused[0])
+            records = merged
         # Also when the stream has brought them in the meantime: the caller looked before that, and has to look again.
         return bool(records)
 
@@ -160,11 +164,6 @@ class WorkerCalls:
             return []
         neighbour.puller.answered()
         return records
-
-    def _merge(self, records: list[Change]) -> None:
-        with self._engine.store.write() as transaction:
-            for record in records:
-                transaction.merge_record(record)
 
     async def _fetch(self, digest: Digest, size: int) -> str:
         engine = self._engine

@@ -179,6 +179,10 @@ class Engine:
         finally:
             self._feeds.remove(feed)
 
+    def held_at(self, node: str) -> dict[str, str]:
+        """Return the origins of which a peer that reads from here can't take the next change, and why."""
+        return {origin: reason for feed in self._feeds if feed.peer == node for origin, reason in feed.held_there.items()}
+
     def offer(self, frame: FromSource) -> None:
         """Send a frame that is only a help to all who read from here."""
         for feed in self._feeds:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
+import structlog
+
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError
 from twinhull.metadata.store import Store
@@ -28,8 +30,12 @@ from twinhull.replication.protocol import (
 )
 from twinhull.replication.threads import in_thread
 
+log = structlog.get_logger(__name__)
+
 # Another node's changes are passed on only when the peer has not had them from there for this long.
 FORWARD_AFTER_S: Final = 2.0
+# A change that the peer could not take is sent again after so long: its clock, or its release, may be another by then.
+AGAIN_AFTER_S: Final = 10.0
 _IDLE_CHECK_S: Final = 1.0
 # A subscriber pings several times in a second; one that says nothing for this long is gone, though its line may not be.
 _SILENCE_MAX_S: Final = 10.0
@@ -62,6 +68,7 @@ class Feed:
         executor: Executor,
         clock: Clock,
         linked: Callable[[], list[str]],
+        again_after_s: float = AGAIN_AFTER_S,
     ) -> None:
         """Take the connection, on which Hello has been read and checked, and what tells whom this node hears directly."""
         self._linked = linked
@@ -84,6 +91,10 @@ class Feed:
         # Per node, since when the peer lacks some of its changes.
         self._lacking_since_s: dict[str, float] = {}
         self._running: list[asyncio.Task[None]] = []
+        # The origins of which the peer says that it can't take the next change, and why.
+        self.held_there: dict[str, str] = {}
+        self._again_after_s = again_after_s
+        self._sent_again_s: dict[str, float] = {}
 
     @property
     def peer(self) -> str:
@@ -129,9 +140,9 @@ class Feed:
         while (frame := await self._receive()) is not None:
             match frame:
                 case Acknowledged():
-                    self._confirmed(frame)
+                    await self._confirmed(frame)
                 case Ping():
-                    self._confirmed(frame)
+                    await self._confirmed(frame)
                     self._pings.append(frame.number)
                     self._wake.set()
                 case Hello():
@@ -142,9 +153,35 @@ class Feed:
         async with asyncio.timeout(_SILENCE_MAX_S):
             return await self._link.receive()
 
-    def _confirmed(self, frame: Acknowledged | Ping) -> None:
+    async def _confirmed(self, frame: Acknowledged | Ping) -> None:
+        await self._require_possible(frame.vector)
         self._vector, self._hears = joined(self._vector, frame.vector), frame.linked
         self._acknowledgements.acknowledged(self._peer, frame.vector, frame.linked, frame.missing_bytes)
+        self._note_held(frame.held)
+
+    async def _require_possible(self, vector: VersionVector) -> None:
+        """Raise ProtocolError when the peer says it has changes of this node that this node has not made.
+
+        It would count as having confirmed what is written next.
+        """
+        origin = self._store.origin
+        if vector.get(origin, 0) <= self._acknowledgements.own_seq:
+            return
+        own = await in_thread(self._executor, self._store.vector)
+        self._acknowledgements.wrote(own)
+        if vector[origin] > own.get(origin, 0) and origin == self._store.origin:
+            message = f"peer {self._peer} says it has change {vector[origin]} of this node, which has made {own.get(origin, 0)}"
+            raise ProtocolError(message)
+
+    def _note_held(self, held: dict[str, str]) -> None:
+        for origin, reason in held.items():
+            if self.held_there.get(origin) != reason:
+                log.warning("peer holds changes back", peer=self._peer, origin=origin, reason=reason)
+            if self._clock.monotonic_s() - self._sent_again_s.get(origin, -self._again_after_s) >= self._again_after_s:
+                self._sent_again_s[origin] = self._clock.monotonic_s()
+                self._sent[origin] = self._vector.get(origin, 0)
+                self._wake.set()
+        self.held_there = dict(held)
 
     # -- sending ---------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class Figures:
             self._metrics.set(families.PEER_LAG_CHANGES, name, to=changes)
             self._metrics.set(families.PEER_LAG_BYTES, name, to=lacking_bytes)
             self._metrics.set(families.PEER_LAG_SECONDS, name, to=round(age_s, 1))
-            self._count(families.CHANGES_APPLIED, name, total=neighbour.puller.changes_applied)
+            self._count(families.CHANGES_APPLIED, name, total=neighbour.puller.taking.changes_applied)
         for gone in self._peers - set(names.values()):
             for family in _GAUGES:
                 self._metrics.forget(family, gone)

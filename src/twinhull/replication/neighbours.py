@@ -17,7 +17,8 @@ from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.peer import Peer
-from twinhull.replication.puller import Puller, Receiver
+from twinhull.replication.puller import Puller
+from twinhull.replication.taking import Receiver
 from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)

@@ -30,8 +30,8 @@ class SourceLink(Protocol):
         """Return the next frame, or None when the other side has closed."""
         ...
 
-    async def close(self) -> None:
-        """Close the connection."""
+    async def close(self, reason: str = "") -> None:
+        """Close the connection; a reason tells the source what it did wrong."""
         ...
 
 

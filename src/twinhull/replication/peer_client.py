@@ -8,7 +8,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -19,6 +19,7 @@ from twinhull.metadata.members import Node
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import (
     BULK_PROTOCOL,
+    CLOSED_FOR_CAUSE,
     FRAME_BYTES_MAX,
     BucketAnswer,
     BucketQuery,
@@ -38,6 +39,7 @@ from twinhull.replication.protocol import (
     SummaryAnswer,
     SummaryQuery,
     VectorAnswer,
+    closing_reason,
     decode_from_source,
     encode,
 )
@@ -50,6 +52,8 @@ _CONNECT_TIMEOUT_S: Final = 2.0
 _DIAL_TIMEOUT_S: Final = 4.0
 # A transfer that brings no byte for this long is broken off and tried again, elsewhere if need be.
 _STALL_TIMEOUT_S: Final = 20.0
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
 class WebSocketSource:
@@ -79,9 +83,9 @@ class WebSocketSource:
         text = "the peer sent text where frames were expected"
         raise ProtocolError(text)
 
-    async def close(self) -> None:
-        """Close the stream."""
-        await self._socket.close()
+    async def close(self, reason: str = "") -> None:
+        """Close the stream; a reason tells the source what it did wrong."""
+        await self._socket.close(code=CLOSED_FOR_CAUSE if reason else 1000, message=closing_reason(reason))
 
 
 class PeerClient:
@@ -138,7 +142,7 @@ class PeerClient:
     async def find(self, kind: str, key: str, *, timeout_s: float) -> list[Change]:
         """Return the peer's record of that key and those it needs; nothing if it has none."""
         answer = await self._post("/records/find", RecordQuery(kind=kind, key=key), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=RecordAnswer).records
+        return _read(answer, RecordAnswer).records
 
     async def hold(self, blobs: list[tuple[str, int]], *, timeout_s: float) -> None:
         """Return when the peer has all these blobs on its disk; PeerUnavailable when that takes longer than the limit."""
@@ -147,35 +151,35 @@ class PeerClient:
     async def summary(self, *, is_brief: bool = False, timeout_s: float) -> SummaryAnswer:
         """Return the peer's state in short; if brief, perhaps without its buckets."""
         answer = await self._post("/summary", SummaryQuery(is_brief=is_brief), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=SummaryAnswer)
+        return _read(answer, SummaryAnswer)
 
     async def records(self, names: list[tuple[str, str]], *, timeout_s: float) -> RecordsAnswer:
         """Return the peer's records of these kinds and keys, as many as one answer holds."""
         answer = await self._post("/records", RecordsQuery(names=names), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=RecordsAnswer)
+        return _read(answer, RecordsAnswer)
 
     async def offer(self, records: list[Change], *, timeout_s: float) -> int:
         """Let the peer merge these records; return how many of them changed anything there."""
         answer = await self._post("/records/offer", RecordsOffer(records=records), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=OfferAnswer).changed
+        return _read(answer, OfferAnswer).changed
 
     async def check(self, query: CheckQuery, *, timeout_s: float) -> CheckAnswer:
         """Let the peer look through a part of its own data."""
-        return msgspec.msgpack.decode(await self._post("/check", query, timeout_s=timeout_s), type=CheckAnswer)
+        return _read(await self._post("/check", query, timeout_s=timeout_s), CheckAnswer)
 
     async def vector(self, *, timeout_s: float) -> VersionVector:
         """Return what the peer has applied."""
         answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=VectorAnswer).vector
+        return _read(answer, VectorAnswer).vector
 
     async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
         """Return which of the blobs the peer needs, or the node that it is to ask for us."""
-        return msgspec.msgpack.decode(await self._post("/blobs/kept", query, timeout_s=timeout_s), type=KeptAnswer)
+        return _read(await self._post("/blobs/kept", query, timeout_s=timeout_s), KeptAnswer)
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""
         answer = await self._post("/bucket", BucketQuery(kind=kind, bucket=bucket), timeout_s=timeout_s)
-        return msgspec.msgpack.decode(answer, type=BucketAnswer).records
+        return _read(answer, BucketAnswer).records
 
     # -- blocking: whole blobs and growing uploads -------------------------------------------------------------------
 
@@ -198,6 +202,8 @@ class PeerClient:
 
     def _read(self, path: str, start: int, sink: Callable[[memoryview], None], *, missing: BlobUnknown) -> None:
         host, _, port = self.address.rpartition(":")
+        if not port.isdecimal():
+            raise PeerUnavailable(f"peer {self.node} has an address that cannot be: {self.address[:100]!r}")
         connection = _NamedConnection(host, int(port), tls=self._bulk_tls, name=server_name(self.node))
         self._reading.add(connection)
         try:
@@ -222,6 +228,13 @@ def peer_clients(session: aiohttp.ClientSession, trust: Trust) -> Callable[[Node
     tls, bulk_tls = trust.client_context(), trust.client_context()
     bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
     return lambda node: PeerClient(node.id, node.address, session=session, tls=tls, bulk_tls=bulk_tls)
+
+
+def _read(answer: bytes, form: type[Answer]) -> Answer:
+    try:
+        return _read(answer, form)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"a peer's answer cannot be read: {error}") from error
 
 
 def _pour(response: http.client.HTTPResponse, sink: Callable[[memoryview], None]) -> None:

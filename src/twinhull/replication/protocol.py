@@ -6,7 +6,7 @@ in order. Frames are msgpack, tagged by type; fields that a newer release adds a
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from twinhull.kit.errors import ProtocolError
 from twinhull.records.change import Change, VersionVector
 
 PROTOCOL: Final = 1
+# Says that a stream was closed because of what the other side sent (RFC 6455, "Reserved Status Code Ranges": 4000 to 4999).
+CLOSED_FOR_CAUSE: Final = 4000
 # What a connection's TLS greeting asks for (ALPN, RFC 7301) that is to carry bytes of blobs, and nothing else.
 BULK_PROTOCOL: Final = "twinhull-bulk/1"
 # A frame holds up to this many changes; manifests of 4 MiB may travel in it.
@@ -24,6 +26,12 @@ FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 INLINE_BLOB_BYTES_MAX: Final = 128 * 1024
 # An upload is followed by the peers once it is longer than this; what is shorter is sent when it is whole.
 FOLLOWED_UPLOAD_BYTES_MIN: Final = 1024 * 1024
+
+
+# What becomes the name of a file, or part of a request, is looked at before anything is made of it.
+_UploadId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")]
+_DigestText = Annotated[str, msgspec.Meta(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")]
+_REASON_BYTES_MAX: Final = 120
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
@@ -50,6 +58,8 @@ class Acknowledged(_Frame, frozen=True, kw_only=True, tag="ack"):
     linked: list[str]
     # Bytes of blobs that it knows it still lacks.
     missing_bytes: int = 0
+    # The origins of which it can't take the next change, each with the reason; the source sends that change again now and then.
+    held: dict[str, str] = {}
 
 
 class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
@@ -59,6 +69,7 @@ class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
     vector: VersionVector
     linked: list[str]
     missing_bytes: int = 0
+    held: dict[str, str] = {}
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
@@ -99,21 +110,21 @@ class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
 class UploadGrew(_Frame, frozen=True, kw_only=True, tag="upload-grew"):
     """An upload is arriving at the source and can be followed."""
 
-    upload_id: str
+    upload_id: _UploadId
 
 
 class UploadEnded(_Frame, frozen=True, kw_only=True, tag="upload-ended"):
     """An upload became this blob, or was given up (digest None)."""
 
-    upload_id: str
-    digest: str | None
+    upload_id: _UploadId
+    digest: _DigestText | None
     size: int = 0
 
 
 class InlineBlob(_Frame, frozen=True, kw_only=True, tag="blob"):
     """A small blob, whole."""
 
-    digest: str
+    digest: _DigestText
     content: bytes
 
 
@@ -146,6 +157,11 @@ def decode_from_source(data: bytes) -> FromSource:
     except msgspec.MsgspecError as error:
         message = f"a peer sent a frame that cannot be read: {error}"
         raise ProtocolError(message) from error
+
+
+def closing_reason(text: str) -> bytes:
+    """Return as much of the text as a closing frame has room for (RFC 6455, "Control Frames": 125 bytes, two for the code)."""
+    return text.encode()[:_REASON_BYTES_MAX].decode(errors="ignore").encode()
 
 
 def check_greeting(greeting: Hello | Welcome, *, cluster: str, node: str) -> None:

@@ -6,16 +6,14 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import ProtocolError, TwinhullError
+from twinhull.kit.errors import ProtocolError, SnapshotRefused, TwinhullError
 from twinhull.metadata.store import Store
-from twinhull.records.change import Change, VersionVector, covers, joined, missing
-from twinhull.replication.apply import Applied, apply_changes, apply_page
+from twinhull.records.change import VersionVector, covers, joined, missing
 from twinhull.replication.peer import SourceLink
 from twinhull.replication.protocol import (
     PROTOCOL,
@@ -32,13 +30,15 @@ from twinhull.replication.protocol import (
     Welcome,
     check_greeting,
 )
-from twinhull.replication.threads import in_thread, to_its_end
+from twinhull.replication.taking import Receiver, Taking
+from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
 _BACKOFF_MIN_S: Final = 0.2
 # Short: until the next try this node takes its peer for dead, and says "not found" without asking it.
 _BACKOFF_MAX_S: Final = 1.0
+_SNAPSHOT_BACKOFF_S: Final = 30.0
 _CHANGES_PER_TRANSACTION_MAX: Final = 500
 _FRAMES_WAITING_MAX: Final = 64
 # A source that sends nothing for this long, asked several times in a second, is given up and dialled again.
@@ -47,53 +47,6 @@ _SILENCE_MAX_S: Final = 6.0
 # alone for a while.
 _PROMPT_S: Final = 0.3
 _PROBE_AFTER_S: Final = 2.0
-
-
-class Receiver(Protocol):
-    """What the rest of the agent does with what arrives. Called on the event loop; must not wait."""
-
-    def applied(self, node: str, changes: list[Change], vector: VersionVector) -> None:
-        """Take note that changes are in the database now, and with them everything up to this vector."""
-        ...
-
-    def upload_grew(self, node: str, upload_id: str) -> None:
-        """Take note that a peer's upload can be followed."""
-        ...
-
-    def upload_ended(self, node: str, upload_id: str, digest: str | None, size: int) -> None:
-        """Take note that a peer's upload became a blob, or was given up."""
-        ...
-
-    def inline_blob(self, digest: str, content: bytes) -> None:
-        """Keep a small blob that came with the stream."""
-        ...
-
-    def vector(self) -> VersionVector:
-        """Return what this node has applied, with all that `applied` does about it done."""
-        ...
-
-    def linked(self) -> list[str]:
-        """Return the nodes this node hears directly."""
-        ...
-
-    def missing_bytes(self) -> int:
-        """Return how many bytes of blobs this node lacks."""
-        ...
-
-    async def check_own_past(self, node: str, vector: VersionVector) -> None:
-        """Make sure that a peer knows no more of this node's changes than this node does.
-
-        Raises Unavailable when it does: this node writes under another origin from then on, and greets anew.
-        """
-        ...
-
-    def removed(self, node: str) -> None:
-        """Leave alone a node that is no member any more."""
-        ...
-
-    def state_changed(self) -> None:
-        """Recompute what depends on the state of all pullers."""
-        ...
 
 
 class Puller:
@@ -119,6 +72,7 @@ class Puller:
         self._store = store
         self._receiver = receiver
         self._executor = executor
+        self.taking = Taking(node, store, receiver, executor)
         self._clock = clock
         self._ping_s = ping_s
         self._jitter = jitter
@@ -136,7 +90,7 @@ class Puller:
         self.peer_hears: frozenset[str] = frozenset()
         self.last_error = ""
         self.source_vector: VersionVector = {}
-        self.changes_applied = 0
+        self._is_costly = False
         self._failures = 0
         self._failed_s = 0.0
         self._failed_promptly = True
@@ -164,6 +118,8 @@ class Puller:
             self.connected, self.sure_until_s = False, 0.0
             self._receiver.state_changed()
             ceiling = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(self._failures, 10))
+            # A whole snapshot for one record is nothing to ask for once in a second.
+            ceiling = _SNAPSHOT_BACKOFF_S if self._is_costly else ceiling
             try:
                 async with asyncio.timeout(ceiling * (0.5 + self._jitter.random() / 2)):
                     await self._retry.wait()
@@ -222,6 +178,7 @@ class Puller:
         self._failed_s = self._clock.monotonic_s()
         self._failed_promptly = self.connected or self._failed_s - began_s < _PROMPT_S
         self.reachable = False
+        self._is_costly = isinstance(error, SnapshotRefused)
         text = str(error) or type(error).__name__
         if text != self.last_error:
             log.warning("peer stream broke", peer=self.node, error=text)
@@ -229,18 +186,11 @@ class Puller:
 
     async def _session(self) -> None:
         link = await self._dial()
+        reason = ""
         try:
             vector = await in_thread(self._executor, self._store.vector)
-            linked, origin = self._receiver.linked(), self._store.origin
-            hello = Hello(
-                protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector, linked=linked, origin=origin
-            )
-            await link.send(hello)
-            welcome = await link.receive()
-            if not isinstance(welcome, Welcome):
-                message = f"peer {self.node} closed the stream instead of greeting"
-                raise ProtocolError(message, hint="its log says why; is this node still a member?")
-            check_greeting(welcome, cluster=self._cluster, node=self.node)
+            hello = _hello(self._cluster, self._store, vector, self._receiver.linked())
+            welcome = await _greeted(link, hello, self.node)
             await self._receiver.check_own_past(self.node, welcome.vector)
             self.source_vector = welcome.vector
             self.connected, self.reachable, self._failures, self.last_error = True, True, 0, ""
@@ -255,8 +205,12 @@ class Puller:
                 await self._apply_for_ever(link, frames)
                 pinging.cancel()
                 reading.cancel()
+        except* ProtocolError as group:
+            reason = str(_first(group))
+            raise
         finally:
-            await link.close()
+            self.taking.end()
+            await link.close(reason)
 
     async def _read(self, link: SourceLink, frames: asyncio.Queue[FromSource | None]) -> None:
         while (frame := await link.receive()) is not None:
@@ -288,6 +242,7 @@ class Puller:
                     vector=self._receiver.vector(),
                     linked=self._receiver.linked(),
                     missing_bytes=self._receiver.missing_bytes(),
+                    held=self.taking.reasons(),
                 )
             )
             self._ping_now.clear()
@@ -307,29 +262,26 @@ class Puller:
                     case None:
                         return
                     case Changes():
-                        # One transaction for all that are waiting: one fsync, however fast the peer writes.
-                        applied = await to_its_end(self._apply(partial(apply_changes, self._store, frame.changes)))
-                        self.changes_applied += len(applied.changes)
-                        await self._acknowledge(link, applied.vector)
-                        applied.require_all()
+                        await self._acknowledge(link, await self.taking.changes(frame.changes))
+                        self.taking.require_all()
                     case SnapshotPage():
-                        applied = await to_its_end(self._apply(partial(apply_page, self._store, frame), frame.vector or {}))
+                        vector = await self.taking.page(frame)
                         if frame.vector is not None:
-                            await self._acknowledge(link, applied.vector)
+                            await self._acknowledge(link, vector)
                     case Pong():
                         self._heard(frame)
                     case _:
                         message = f"peer {self.node} sent a frame that has no place here"
                         raise ProtocolError(message)
 
-    async def _apply(self, action: Callable[[], Applied], reached: VersionVector | None = None) -> Applied:
-        applied = await in_thread(self._executor, action)
-        self._receiver.applied(self.node, applied.changes, vector_of(applied.changes) if reached is None else reached)
-        return applied
-
     async def _acknowledge(self, link: SourceLink, vector: VersionVector) -> None:
         await link.send(
-            Acknowledged(vector=vector, linked=self._receiver.linked(), missing_bytes=self._receiver.missing_bytes())
+            Acknowledged(
+                vector=vector,
+                linked=self._receiver.linked(),
+                missing_bytes=self._receiver.missing_bytes(),
+                held=self.taking.reasons(),
+            )
         )
 
     def _heard(self, pong: Pong) -> None:
@@ -362,12 +314,19 @@ def _gathered(frames: list[FromSource | None]) -> list[FromSource | None]:
     return gathered
 
 
-def vector_of(changes: list[Change]) -> VersionVector:
-    """Return the vector that the changes reach."""
-    vector: VersionVector = {}
-    for change in changes:
-        vector[change.origin] = max(change.seq, vector.get(change.origin, 0))
-    return vector
+def _hello(cluster: str, store: Store, vector: VersionVector, linked: list[str]) -> Hello:
+    return Hello(protocol=PROTOCOL, cluster=cluster, node=store.node, vector=vector, linked=linked, origin=store.origin)
+
+
+async def _greeted(link: SourceLink, hello: Hello, node: str) -> Welcome:
+    """Return how the node answers the greeting."""
+    await link.send(hello)
+    welcome = await link.receive()
+    if not isinstance(welcome, Welcome):
+        message = f"peer {node} closed the stream instead of greeting"
+        raise ProtocolError(message, hint="its log says why; is this node still a member?")
+    check_greeting(welcome, cluster=hello.cluster, node=node)
+    return welcome
 
 
 def _first(error: BaseException) -> BaseException:

@@ -6,7 +6,8 @@ from concurrent.futures import Executor
 from typing import Final
 
 from twinhull.blobs.store import BlobStore
-from twinhull.kit.digest import Digest
+from twinhull.kit.digest import Digest, parse_digest
+from twinhull.kit.errors import Invalid
 from twinhull.metadata import content, members
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change
@@ -54,8 +55,15 @@ class Wants:
         elif isinstance(blobs := values.get("blobs"), list):
             named = [(digest, size) for digest, size, required in blobs if required]
         for digest, size in named:
-            if self._blobs.stat(Digest(digest)) is None:
+            if self._is_absent(digest):
                 self._transfers.want(Digest(digest), size)
+
+    def _is_absent(self, digest: str) -> bool:
+        """Tell whether the blob is to be fetched; what is no digest, whoever wrote it into a record, is not."""
+        try:
+            return self._blobs.stat(parse_digest(digest)) is None
+        except Invalid:
+            return False
 
     async def all_missing(self) -> None:
         """Go through all blobs that records name, and fetch those that the disk lacks."""
@@ -71,7 +79,7 @@ class Wants:
     def _page_after(self, after: str) -> tuple[str, list[tuple[Digest, int]]]:
         with self._store.read() as connection:
             named = members.named_blobs_page(connection, after, _NAMED_BLOBS_PAGE)
-        absent = [(digest, size) for digest, size in named if self._blobs.stat(digest) is None]
+        absent = [(digest, size) for digest, size in named if self._is_absent(digest)]
         return (named[-1][0] if named else ""), absent
 
 

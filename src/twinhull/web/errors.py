@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     # As Harbor does.
     errors.TagImmutable: 412,
     errors.Unsupported: 400,
+    errors.Unstorable: 400,
     errors.StorageFull: 507,
     # -- accounts
     errors.ProjectUnknown: 404,
@@ -52,6 +53,8 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     # -- cluster
     errors.JoinRefused: 403,
     errors.PeerUnavailable: 503,
+    errors.ClockAhead: 503,
+    errors.SnapshotRefused: 503,
     errors.DurabilityUnreached: 503,
     errors.ProtocolError: 400,
     errors.SettingsInvalid: 400,

@@ -11,6 +11,15 @@ from twinhull.metadata.projections.rows import Projection, Values, json_of, numb
 from twinhull.metadata.tables.accounts import ended_sessions, members, nodes, robots, settings, users
 from twinhull.metadata.tables.columns import upsert
 from twinhull.records.kinds import id_and_aliases, split_member_key
+from twinhull.records.merge import Value
+
+
+def _token_keys(value: Value) -> list[dict[str, str]]:
+    """Return those of a node's keys that are what keys are."""
+    keys = value if isinstance(value, list) else []
+    return [
+        key for key in keys if isinstance(key, dict) and all(isinstance(text, str) for pair in key.items() for text in pair)
+    ]
 
 
 def _node(connection: Connection, key: str, values: Values | None) -> None:
@@ -22,7 +31,7 @@ def _node(connection: Connection, key: str, values: Values | None) -> None:
         "slot": number_of(values.get("slot")),
         "address": text_of(values.get("address")),
         "url": text_of(values.get("url")),
-        "token_keys": json_of(values.get("token_keys", [])),
+        "token_keys": json_of(_token_keys(values.get("token_keys"))),
         "joined_ms": number_of(values.get("joined_ms")),
     }
     upsert(nodes).run(connection, row)
