@@ -26,6 +26,8 @@ PAGE_SIZE_DEFAULT: Final = 10
 PAGE_SIZE_MAX: Final = 100
 # Further on than this there is no page, and databases count no higher than 2^63.
 PAGE_MAX: Final = 1_000_000_000
+_INT64_MIN: Final = -(2**63)
+_INT64_MAX: Final = 2**63 - 1
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _LEGACY_INVALID_JSON: Final = "Invalid json request"
 
@@ -68,15 +70,27 @@ async def read_bytes(request: Request) -> bytes:
 
 
 async def read_body(request: Request, of: type[_Body], *, legacy: bool = False) -> _Body:
-    """Return the JSON body as that type; raises Unprocessable (legacy: Invalid) when it is none, TooLarge when it is huge."""
+    """Return the JSON body as that type; raises Unprocessable (legacy: Invalid) when it is none, TooLarge when it is huge.
+
+    A field that is null is as if it were not there: Harbor's clients in Go send such fields.
+    """
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if not legacy and content_type != "application/json":
         raise Unprocessable(f'unsupported media type "{content_type[:64]}", only [application/json] are allowed')
     body = await read_bytes(request)
     try:
-        return msgspec.json.decode(body, type=of)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return msgspec.convert(_plain(msgspec.json.decode(body)), of)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise (Invalid(_LEGACY_INVALID_JSON) if legacy else Unprocessable(f"parsing body failed, because {error}")) from error
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON is
+    """Return JSON without the fields of objects that are null; raises ValidationError for integers that no database holds."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
+        raise msgspec.ValidationError("a number has more than 64 bits")
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def query_int(request: Request, name: str, default: int, *, legacy: bool = False) -> int:
