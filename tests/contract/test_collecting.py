@@ -8,12 +8,15 @@ from typing import Final
 import pytest
 
 from tests.support.collector_site import APP, GRACE_MS, OTHER, Site
+from twinhull.catalog.documents import set_document
+from twinhull.catalog.schedules import GC
 from twinhull.config.settings import GcSettings
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from twinhull.metadata import garbage_collections as collections
-from twinhull.metadata.garbage_collections import Collection, Outcome, Status
+from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
+from twinhull.records.kinds import SCHEDULE
 from twinhull.upkeep.collecting import Collecting
 from twinhull.upkeep.gc_orders import GcOrders
 
@@ -232,3 +235,44 @@ async def test_orders_that_make_no_sense_are_refused(office: Office) -> None:
     with pytest.raises(NotFound):
         await office.orders.show({"id": 7})
     assert office.count() == 0
+
+
+class TestByTheClustersSchedule:
+    """A schedule that was set through the API holds instead of the node's own interval."""
+
+    @staticmethod
+    def set_schedule(site: Site, cron: str, **parameters: bool) -> None:
+        fields = {"type": "Custom", "cron": cron, "parameters": parameters}
+        with site.store.write() as transaction:
+            set_document(transaction, SCHEDULE, fields, name=GC)
+
+    async def test_collection_is_ordered_when_the_schedule_says_so(self, office: Office, site: Site) -> None:
+        # The site's clock begins at 22:13:20.
+        self.set_schedule(site, "0 0 23 * * *", delete_untagged=True)
+        await office.look()
+        site.clock.advance(46 * 60_000)
+        await office.look()
+        assert office.count() == 0
+        site.clock.advance(60_000)
+        await office.look()
+        assert office.latest().order == Order(delete_untagged=True, trigger="schedule")
+        await office.work()
+        site.clock.advance(23 * 3_600_000)
+        await office.look()
+        assert office.count() == 1
+        site.clock.advance(3_600_000)
+        await office.look()
+        assert office.count() == 2
+
+    async def test_moment_before_the_schedule_was_set_is_not_made_up_for(self, office: Office, site: Site) -> None:
+        site.clock.advance(3 * 86_400_000)
+        self.set_schedule(site, "0 0 23 * * *")
+        await office.look()
+        assert office.count() == 0
+
+    async def test_schedule_holds_where_the_node_itself_would_never_collect(self, site: Site, tmp_path: Path) -> None:
+        office = Office(site, tmp_path, GcSettings(interval_s=0))
+        self.set_schedule(site, "0 * * * * *")
+        site.clock.advance(61_000)
+        await office.look()
+        assert office.count() == 1

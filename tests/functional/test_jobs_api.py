@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ ADMINS = [
     ("GET", "/system/gc/1"),
     ("PUT", "/system/gc/1"),
     ("GET", "/system/gc/1/log"),
+    ("GET", "/system/gc/schedule"),
+    ("GET", "/system/purgeaudit/schedule"),
     ("GET", "/jobservice/pools"),
     ("GET", "/jobservice/pools/all/workers"),
     ("PUT", "/jobservice/jobs/gc-1"),
@@ -31,9 +34,9 @@ ADMINS = [
 ]
 
 
-def order(site: AccountsNode, wanted: Order | None = None) -> int:
+def order(site: AccountsNode, wanted: Order | None = None, *, behind: int = 0) -> int:
     with site.store.write() as transaction:
-        return queries.order_collection(transaction.connection, wanted or Order(), transaction.now_ms())
+        return queries.order_collection(transaction.connection, wanted or Order(), transaction.now_ms(), behind=behind)
 
 
 def begin(site: AccountsNode) -> None:
@@ -110,6 +113,132 @@ class TestCollections:
         error = (await site.admin.ok(404, method, path))["errors"][0]
         assert error == {"code": "NOT_FOUND", "message": message}
         assert (await site.admin("GET", "/system/gc/x")).status == 400
+
+
+class TestSchedules:
+    async def test_collection_is_ordered_at_once(self, site: AccountsNode) -> None:
+        body = {"schedule": {"type": "Manual"}, "parameters": {"delete_untagged": True, "dry_run": True}}
+        number = await site.admin.create("/system/gc/schedule", body)
+        # It has not begun: another just like it would find nothing to do.
+        assert await site.admin.create("/system/gc/schedule", body) == number
+        assert (await shown(site, number))["job_parameters"] == '{"delete_untagged":true,"dry_run":true,"time_window":2}'
+
+    async def test_collections_wait_for_one_another_and_too_many_are_refused(self, site: AccountsNode) -> None:
+        body = {"schedule": {"type": "Manual"}, "parameters": {"delete_untagged": True}}
+        first = await site.admin.create("/system/gc/schedule", body)
+        begin(site)
+        second = await site.admin.create("/system/gc/schedule", body)
+        assert second == first + 1
+        end(site, first)
+        begin(site)
+        assert (await shown(site, second))["job_status"] == "Running"
+        for _ in range(9):
+            order(site, Order(dry_run=True), behind=20)
+        await site.admin.create("/system/gc/schedule", body)
+        body["parameters"] = {"delete_untagged": False}
+        assert (await site.admin("POST", "/system/gc/schedule", body)).status == 409
+
+    @pytest.mark.parametrize("request_", [("PUT", "/system/gc/schedule"), ("PUT", "/system/purgeaudit/schedule")])
+    async def test_only_administrators_set_schedules(self, site: AccountsNode, request_: tuple[str, str]) -> None:
+        await make_user(site, "alice")
+        body = {"schedule": {"type": "None"}}
+        assert (await site.anonymous(*request_, body)).status == 401
+        assert (await site.user("alice", PASSWORD)(*request_, body)).status == 403
+
+    @pytest.mark.parametrize(
+        ("path", "parameters"),
+        [
+            ("/system/gc/schedule", {"delete_untagged": True}),
+            ("/system/purgeaudit/schedule", {"audit_retention_hour": 24, "include_event_types": "delete_user"}),
+        ],
+    )
+    async def test_schedule_is_set_changed_and_taken_away(
+        self, site: AccountsNode, path: str, parameters: dict[str, Any]
+    ) -> None:
+        assert (await site.admin("GET", path)).body == b""
+        weekly = {"schedule": {"type": "Weekly", "cron": "0 0 0 * * 0"}, "parameters": parameters}
+        assert (await site.admin("POST", path, weekly)).status == 201
+        found = await site.admin.ok(200, "GET", path)
+        assert (found["job_kind"], found["schedule"]["type"]) == ("0 0 0 * * 0", "Weekly")
+        assert json.loads(found["job_parameters"]) == parameters
+        daily = {"schedule": {"type": "Daily", "cron": "0 0 0 * * *"}, "parameters": parameters}
+        await site.admin.ok(200, "PUT", path, daily)
+        changed = await site.admin.ok(200, "GET", path)
+        assert (changed["id"], changed["schedule"]["cron"]) == (found["id"], "0 0 0 * * *")
+        [listed] = await site.admin.ok(200, "GET", "/schedules")
+        assert (listed["id"], listed["cron"]) == (found["id"], "0 0 0 * * *")
+        await site.admin.ok(200, "PUT", path, {"schedule": {"type": "None"}, "parameters": parameters})
+        assert (await site.admin("GET", path)).body == b""
+
+    @pytest.mark.parametrize(
+        ("path", "body", "status"),
+        [
+            ("/system/gc/schedule", {"schedule": {"type": "bogus"}}, 422),
+            ("/system/gc/schedule", {}, 422),
+            ("/system/gc/schedule", {"schedule": {"type": "Custom", "cron": "bad"}}, 400),
+            ("/system/gc/schedule", {"schedule": {"type": "Manual"}, "parameters": {"workers": 11}}, 400),
+            ("/system/gc/schedule", {"schedule": {"type": "Manual"}, "parameters": {"workers": "x"}}, 400),
+            ("/system/gc/schedule", {"schedule": {"type": "Manual"}, "parameters": {"dry_run": "yes"}}, 400),
+            ("/system/purgeaudit/schedule", {"schedule": {"type": "Manual"}}, 400),
+            ("/system/purgeaudit/schedule", {"schedule": {"type": "Manual"}, "parameters": {"audit_retention_hour": 1}}, 400),
+            (
+                "/system/purgeaudit/schedule",
+                {"schedule": {"type": "Manual"}, "parameters": {"audit_retention_hour": 240_001, "include_operations": ""}},
+                400,
+            ),
+        ],
+    )
+    async def test_schedule_is_refused(self, site: AccountsNode, path: str, body: dict[str, Any], status: int) -> None:
+        assert (await site.admin("POST", path, body)).status == status
+        assert (await site.admin("PUT", path, body)).status == status
+
+    async def test_schedules_are_never_paused(self, site: AccountsNode) -> None:
+        job_type = "all"
+        assert await site.admin.ok(200, "GET", f"/schedules/{job_type}/paused") == {"paused": False}
+        assert (await site.admin("GET", "/schedules/gc/paused")).status == 400
+
+
+async def test_purge_is_written_down_as_not_carried_out(site: AccountsNode) -> None:
+    parameters = {"audit_retention_hour": 24, "include_event_types": "delete_user", "dry_run": True}
+    body = {"schedule": {"type": "Manual"}, "parameters": parameters}
+    number = await site.admin.create("/system/purgeaudit/schedule", body)
+    [found] = await site.admin.ok(200, "GET", "/system/purgeaudit")
+    assert (found["id"], found["job_status"], json.loads(found["job_parameters"])) == (number, "Error", parameters)
+    assert await site.admin.ok(200, "GET", f"/system/purgeaudit/{number}") == found
+    await site.admin.ok(200, "PUT", f"/system/purgeaudit/{number}")
+    assert b"keeps all audit records" in (await site.admin("GET", f"/system/purgeaudit/{number}/log")).body
+    assert (await site.admin("GET", "/system/purgeaudit/99999")).status == 404
+
+
+class TestAllowlist:
+    async def test_list_is_put_in_place_of_the_one_before(self, site: AccountsNode) -> None:
+        empty = await site.admin.ok(200, "GET", "/system/CVEAllowlist")
+        assert (empty["items"], empty["expires_at"]) == ([], None)
+        body = {"expires_at": 1999999999, "items": [{"cve_id": "CVE-2021-1"}, {"cve_id": "CVE-2021-2"}]}
+        await site.admin.ok(200, "PUT", "/system/CVEAllowlist", body)
+        found = await site.admin.ok(200, "GET", "/system/CVEAllowlist")
+        assert {"expires_at": found["expires_at"], "items": found["items"]} == body
+        await site.admin.ok(200, "PUT", "/system/CVEAllowlist", {"items": []})
+        cleared = await site.admin.ok(200, "GET", "/system/CVEAllowlist")
+        assert (cleared["items"], cleared["expires_at"], cleared["id"]) == ([], None, found["id"])
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"items": [{"cve_id": "CVE-1"}, {"cve_id": "CVE-1"}]},
+            {"items": [{"cve_id": ""}]},
+            {"items": "x"},
+            {"expires_at": "tomorrow"},
+        ],
+    )
+    async def test_list_is_refused(self, site: AccountsNode, body: dict[str, Any]) -> None:
+        assert (await site.admin("PUT", "/system/CVEAllowlist", body)).status == 400
+
+    async def test_everybody_who_is_logged_in_reads_it_and_administrators_write_it(self, site: AccountsNode) -> None:
+        await make_user(site, "alice")
+        await site.user("alice", PASSWORD).ok(200, "GET", "/system/CVEAllowlist")
+        assert (await site.user("alice", PASSWORD)("PUT", "/system/CVEAllowlist", {"items": []})).status == 403
+        assert (await site.anonymous("GET", "/system/CVEAllowlist")).status == 401
 
 
 class TestJobs:

@@ -149,7 +149,8 @@ class Walker:
             request_headers={},
             request_body=json.loads(step[4]) if step[4] else None,
             status=0,
-            headers={"location": f"{step[3].rstrip('/')}/{step[5]}"} if step[5] else {},
+            # What a schedule started stands beside the schedule, not below it.
+            headers={"location": f"{step[3].rstrip('/').removesuffix('/schedule')}/{step[5]}"} if step[5] else {},
             body=None,
         )
         reply = self._request(row)

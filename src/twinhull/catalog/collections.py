@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
+from twinhull.kit.errors import Invalid
 from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.garbage_collections import Order, Status
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 
+WORKERS_MAX: Final = 10
+# So many wait, or are under way, before one more is refused.
+WAITING_MAX: Final = 10
 _Result = TypeVar("_Result")
 
 
@@ -24,16 +28,17 @@ class Collections:
         self._executor = executor
 
     async def order(self, order: Order) -> int:
-        """Order a collection and return its id, or raise Conflict while another one is under way.
+        """Order a collection and return its id, or raise Conflict when too many wait already.
 
         One that was ordered just so and has not begun yet is the same one: nothing would be left for a second.
         """
 
         def write(transaction: Transaction) -> int:
-            latest = queries.latest_collections(transaction.connection, 1)
-            if latest and latest[0].status is Status.PENDING and latest[0].order == order:
-                return latest[0].id
-            return queries.order_collection(transaction.connection, order, transaction.now_ms())
+            for one in queries.latest_collections(transaction.connection, WAITING_MAX + 1):
+                if one.status is Status.PENDING and one.order == order:
+                    return one.id
+            now_ms = transaction.now_ms()
+            return queries.order_collection(transaction.connection, order, now_ms, behind=WAITING_MAX)
 
         return await self._write(write)
 
@@ -47,3 +52,23 @@ class Collections:
                 return change(transaction)
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, write)
+
+
+def order_of(parameters: Mapping[str, Any], *, trigger: str = "manual") -> Order:
+    """Return the order that a schedule's parameters describe, or raise Invalid.
+
+    How many workers shall delete is Harbor's business: here one does, and the number is only checked.
+    """
+    flags = {name: parameters.get(name) or False for name in ("delete_untagged", "dry_run")}
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise Invalid(f"{name} must be true or false")
+    workers = parameters.get("workers", 1)
+    if not isinstance(workers, int) or isinstance(workers, bool):
+        raise Invalid("workers should be integer format")
+    if not 1 <= workers <= WORKERS_MAX:
+        raise Invalid(
+            f"Error: Invalid number of workers:{workers}. "
+            f"Workers must be greater than 0 and less than or equal to {WORKERS_MAX}."
+        )
+    return Order(trigger=trigger, **flags)

@@ -30,6 +30,9 @@ METADATA_KEYS: Final = ("public", "enable_content_trust", "prevent_vul", "severi
 METADATA_VALUE_LENGTH_MAX: Final = 255
 # Each item is a field of its own, so that two nodes can change different ones at the same time.
 _METADATA_FIELD: Final = "metadata."
+# Shown with the others, and written with the retention policy alone: its id.
+_RETENTION_KEY: Final = "retention_id"
+_KEPT_KEYS: Final = (*METADATA_KEYS, _RETENTION_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +185,7 @@ def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str
         transaction.delete(ROBOT, key)
     delete_documents_of(transaction, name)
     # Metadata that was set in an earlier life would show through where this one says nothing.
-    unset = {_METADATA_FIELD + key: None for key in METADATA_KEYS}
+    unset = {_METADATA_FIELD + key: None for key in _KEPT_KEYS}
     number = transaction.next_id(PROJECT)
     now_ms = transaction.now_ms()
     complete = {"owner": owner, "created_ms": now_ms, "updated_ms": now_ms, **unset, **fields}
@@ -200,10 +203,17 @@ def _add_member(transaction: Transaction, project: str, user: str, role: int) ->
     return number
 
 
+def set_retention(transaction: Transaction, name: str, policy: int | None) -> None:
+    """Show that a project has that retention policy, or none; raises ProjectUnknown."""
+    keep_alive(transaction, _existing(transaction, name))
+    shown = str(policy) if policy is not None else None
+    transaction.put(PROJECT, name, {_METADATA_FIELD + _RETENTION_KEY: shown, "updated_ms": transaction.now_ms()})
+
+
 def keep_alive(transaction: Transaction, project: Project) -> None:
     """Make a project whose record is dead, and that lives through its artifacts only, a living one with all it had."""
     if transaction.values(PROJECT, project.name) is None:
-        items = {_METADATA_FIELD + key: project.metadata.get(key) for key in METADATA_KEYS}
+        items = {_METADATA_FIELD + key: project.metadata.get(key) for key in _KEPT_KEYS}
         fields = {"owner": project.owner, "created_ms": project.created_ms, "updated_ms": project.updated_ms, **items}
         transaction.create(PROJECT, project.name, fields, number=project.id)
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
-from twinhull.catalog.collections import Collections
+from twinhull.catalog.collections import Collections, order_of
+from twinhull.catalog.schedules import GC, Schedules, find_schedule
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on
-from twinhull.kit.clock import rfc3339
-from twinhull.kit.errors import Invalid, NotFound
+from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, parameters_text, read_schedule
+from twinhull.kit.clock import Clock, rfc3339
+from twinhull.kit.errors import NotFound
 from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.garbage_collections import Collection, Order, Status, report_of
 
 JOB_NAME: Final = "GARBAGE_COLLECTION"
-WORKERS_MAX: Final = 10
 _HOUR_S: Final = 3600.0
 _LISTED_MAX: Final = 1000
 _STATUSES: Final = {
@@ -37,16 +37,19 @@ _STATUSES: Final = {
 class GcApi:
     """Handlers for collections."""
 
-    def __init__(self, *, access: Access, collections: Collections, grace_s: float) -> None:
-        """Take what every handler needs, what orders collections, and the node's own grace."""
+    def __init__(self, *, access: Access, collections: Collections, schedules: Schedules, clock: Clock, grace_s: float) -> None:
+        """Take what every handler needs, what orders collections, now and by schedule, the time, and the node's own grace."""
         self._access = access
         self._collections = collections
+        self._schedules = schedules
+        self._clock = clock
         self._grace_s = grace_s
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
             on("/system/gc", get=self.list),
+            on("/system/gc/schedule", get=self.schedule, post=self.create_schedule, put=self.change_schedule),
             on("/system/gc/{gc_id}", get=self.get, put=self.stop),
             on("/system/gc/{gc_id}/log", get=self.log),
         ]
@@ -80,6 +83,40 @@ class GcApi:
         found = await self._collection(request, "garbage collection {} log is not found")
         return PlainTextResponse(report_of(found))
 
+    async def schedule(self, request: Request) -> Response:
+        """Return the schedule, or nothing where there is none."""
+        await self._access.admin(request)
+        found = await self._access.read(lambda connection: find_schedule(connection, GC))
+        return answer(history_view(found, self._clock.unix_ms())) if found is not None else nothing()
+
+    async def create_schedule(self, request: Request) -> Response:
+        """Order a collection on this node at once, or set the schedule by which every node collects."""
+        await self._access.admin(request)
+        body = await read_schedule(request)
+        if body.schedule.type != MANUAL:
+            return nothing(201, await self._set(request, body))
+        number = await self._collections.order(order_of(body.parameters))
+        return nothing(201, {"Location": f"{request.url.path.removesuffix('/schedule')}/{number}"})
+
+    async def change_schedule(self, request: Request) -> Response:
+        """Do the same as create_schedule; an answer to PUT has no Location."""
+        await self._access.admin(request)
+        body = await read_schedule(request)
+        if body.schedule.type != MANUAL:
+            return nothing(headers=await self._set(request, body))
+        await self._collections.order(order_of(body.parameters))
+        return nothing()
+
+    async def _set(self, request: Request, body: ScheduleBody) -> dict[str, str]:
+        if body.schedule.type == NONE:
+            written = await self._schedules.clear(GC)
+        else:
+            order_of(body.parameters)
+            written = await self._schedules.set(
+                GC, kind=body.schedule.type, cron=body.schedule.cron, parameters=body.parameters, what="gc"
+            )
+        return await self._access.settled(request, written.seq)
+
     async def _collection(self, request: Request, message: str = "garbage collection execution {} not found") -> Collection:
         await self._access.admin(request)
         number = path_id(request, "gc_id", message="invalid gc_id")
@@ -95,7 +132,7 @@ class GcApi:
             "id": found.id,
             "job_kind": kind,
             "job_name": JOB_NAME,
-            "job_parameters": json.dumps(self._parameters(found.order), separators=(",", ":")),
+            "job_parameters": parameters_text(self._parameters(found.order)),
             "job_status": _STATUSES[found.status],
             "schedule": {"type": kind.title()},
             "update_time": rfc3339(found.ended_ms or found.started_ms or found.asked_ms),
@@ -109,23 +146,3 @@ class GcApi:
             "dry_run": order.dry_run,
             "time_window": int(hours) if hours.is_integer() else hours,
         }
-
-
-def order_of(parameters: Mapping[str, Any], *, trigger: str = "manual") -> Order:
-    """Return the order that a schedule's parameters describe, or raise Invalid.
-
-    How many workers shall delete is Harbor's business: here one does, and the number is only checked.
-    """
-    flags = {name: parameters.get(name) or False for name in ("delete_untagged", "dry_run")}
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise Invalid(f"{name} must be true or false")
-    workers = parameters.get("workers", 1)
-    if not isinstance(workers, int) or isinstance(workers, bool):
-        raise Invalid("workers should be integer format")
-    if not 1 <= workers <= WORKERS_MAX:
-        raise Invalid(
-            f"Error: Invalid number of workers:{workers}. "
-            f"Workers must be greater than 0 and less than or equal to {WORKERS_MAX}."
-        )
-    return Order(trigger=trigger, **flags)

@@ -11,11 +11,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.collections import Collections
+from twinhull.catalog.schedules import GC, PURGE_AUDIT, SCAN_ALL, Schedule, all_schedules
 from twinhull.harbor.access import Access, is_id
 from twinhull.harbor.gc import JOB_NAME
-from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, nothing, on, read_body, read_paging
 from twinhull.kit.clock import Clock, rfc3339
-from twinhull.kit.errors import NotFound, PreconditionFailed
+from twinhull.kit.errors import Invalid, NotFound, PreconditionFailed
 from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.garbage_collections import Collection, Status, report_of
@@ -23,6 +24,7 @@ from twinhull.metadata.garbage_collections import Collection, Status, report_of
 _JOB_PREFIX: Final = "gc-"
 _ALL: Final = "all"
 _LOOKED_AT: Final = 200
+_VENDORS: Final = {GC: JOB_NAME, PURGE_AUDIT: "PURGE_AUDIT_LOG", SCAN_ALL: "SCAN_ALL"}
 
 
 class _ActionBody(msgspec.Struct):
@@ -51,6 +53,8 @@ class JobsApi:
             on("/jobservice/jobs/{job_id}/log", get=self.job_log),
             on("/jobservice/queues", get=self.queues),
             on("/jobservice/queues/{job_type}", put=self.change_queue),
+            on("/schedules", get=self.schedules),
+            on("/schedules/{job_type}/paused", get=self.paused),
         ]
 
     async def pools(self, request: Request) -> Response:
@@ -118,6 +122,22 @@ class JobsApi:
                     await self._collections.stop(one.id)
         return nothing()
 
+    async def schedules(self, request: Request) -> Response:
+        """Return what is done by schedule, and when."""
+        await self._access.admin(request)
+        paging = read_paging(request)
+        found = await self._access.read(all_schedules)
+        part = paging.part
+        shown = found[part.offset :][: part.limit]
+        return listed(request, [_schedule_view(one) for one in shown], total=len(found), paging=paging)
+
+    async def paused(self, request: Request) -> Response:
+        """Say that no schedule is held up."""
+        await self._access.logged_in(request)
+        if request.path_params["job_type"].lower() != _ALL:
+            raise Invalid("job_type can only be 'all'")
+        return answer({"paused": False})
+
     async def _open(self) -> list[Collection]:
         latest = await self._access.read(lambda connection: queries.latest_collections(connection, _LOOKED_AT))
         return [one for one in latest if not one.has_ended]
@@ -139,3 +159,8 @@ class JobsApi:
 
 def _job_id(one: Collection) -> str:
     return f"{_JOB_PREFIX}{one.id}"
+
+
+def _schedule_view(one: Schedule) -> dict[str, Any]:
+    vendor = _VENDORS.get(one.name, one.name.upper())
+    return {"cron": one.cron, "id": one.id, "update_time": rfc3339(one.updated_ms), "vendor_id": -1, "vendor_type": vendor}

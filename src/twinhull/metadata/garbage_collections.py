@@ -107,9 +107,13 @@ def report_of(found: Collection) -> str:
     return "".join(f"{rfc3339(at_ms)} {text}\n" for at_ms, text in lines)
 
 
-def order_collection(connection: Connection, order: Order, now_ms: int) -> int:
-    """Ask for a collection and return its id, or raise Conflict while one is asked for or under way; while writing."""
-    if connection.execute(select(collections.c.id).where(collections.c.status.in_(_OPEN))).first() is not None:
+def order_collection(connection: Connection, order: Order, now_ms: int, *, behind: int = 0) -> int:
+    """Ask for a collection and return its id; while writing.
+
+    Raises Conflict while more than `behind` others are asked for or under way: they are done one after the other.
+    """
+    is_open = collections.c.status.in_(_OPEN)
+    if connection.execute(select(func.count()).select_from(collections).where(is_open)).scalar_one() > behind:
         raise Conflict("a collection is under way", hint="wait for it, or stop it with `twinhull gc --stop`")
     number = int(connection.execute(select(func.max(collections.c.id))).scalar() or 0) + 1
     row = {
@@ -138,7 +142,8 @@ def stop_collection(connection: Connection, number: int, now_ms: int) -> None:
 
 def begin_collection(connection: Connection, now_ms: int) -> Collection | None:
     """Return the collection that is asked for, which counts as under way from now on, or None; while writing."""
-    number = connection.execute(select(collections.c.id).where(collections.c.status == Status.PENDING)).scalar()
+    pending = select(func.min(collections.c.id)).where(collections.c.status == Status.PENDING)
+    number = connection.execute(pending).scalar()
     if number is None:
         return None
     values = {"status": Status.RUNNING, "started_ms": now_ms}

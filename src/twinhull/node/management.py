@@ -138,6 +138,7 @@ def _rules(parts: Parts) -> Sequence[Subject]:
         access=_access(parts),
         store=parts.store,
         executor=parts.executor,
+        sealer=parts.sealer,
         data_dir=parts.data_dir,
         grace_s=parts.grace_s,
     )

@@ -9,30 +9,49 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from twinhull.auth.sealing import Sealer
 from twinhull.catalog.collections import Collections
+from twinhull.catalog.documents import Documents
+from twinhull.catalog.schedules import Schedules
 from twinhull.harbor.access import Access
 from twinhull.harbor.adapters import AdaptersApi
+from twinhull.harbor.allowlists import AllowlistApi
 from twinhull.harbor.gc import GcApi
+from twinhull.harbor.immutability import ImmutabilityApi
 from twinhull.harbor.jobs import JobsApi
+from twinhull.harbor.labels import LabelsApi
+from twinhull.harbor.purges import PurgesApi
+from twinhull.harbor.retentions import RetentionsApi
 from twinhull.harbor.routes import Subject
 from twinhull.harbor.security import SecurityApi
 from twinhull.harbor.storage import StorageApi, Volume
+from twinhull.harbor.webhooks import WebhooksApi
 from twinhull.metadata.store import Store
 
 
-def rule_subjects(*, access: Access, store: Store, executor: Executor, data_dir: Path, grace_s: float) -> Sequence[Subject]:
+def rule_subjects(
+    *, access: Access, store: Store, executor: Executor, sealer: Sealer, data_dir: Path, grace_s: float
+) -> Sequence[Subject]:
     """Return the subjects, in the order in which their paths are tried."""
-    collections = Collections(store=store, executor=executor)
-
-    def volume() -> Volume:
-        usage = shutil.disk_usage(data_dir)
-        return Volume(usage.total, usage.free)
-
+    documents = Documents(store=store, executor=executor)
     return [
+        LabelsApi(access=access, documents=documents),
+        ImmutabilityApi(access=access, documents=documents),
+        RetentionsApi(access=access, documents=documents),
+        WebhooksApi(access=access, documents=documents, sealer=sealer),
+        AllowlistApi(access=access, documents=documents),
         AdaptersApi(access=access),
         SecurityApi(access=access),
-        StorageApi(access=access, volume=volume),
-        GcApi(access=access, collections=collections, grace_s=grace_s),
+        *_jobs(access, store, documents, Collections(store=store, executor=executor), grace_s=grace_s),
+        StorageApi(access=access, volume=lambda: _volume(data_dir)),
+    ]
+
+
+def _jobs(access: Access, store: Store, documents: Documents, collections: Collections, *, grace_s: float) -> Sequence[Subject]:
+    schedules = Schedules(documents)
+    return [
+        GcApi(access=access, collections=collections, schedules=schedules, clock=store.clock, grace_s=grace_s),
+        PurgesApi(access=access, documents=documents, schedules=schedules, clock=store.clock),
         JobsApi(
             access=access,
             collections=collections,
@@ -42,3 +61,8 @@ def rule_subjects(*, access: Access, store: Store, executor: Executor, data_dir:
             pid=os.getppid(),
         ),
     ]
+
+
+def _volume(data_dir: Path) -> Volume:
+    usage = shutil.disk_usage(data_dir)
+    return Volume(usage.total, usage.free)

@@ -9,8 +9,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from twinhull.blobs.store import BlobStore
+from twinhull.catalog.collections import order_of
+from twinhull.catalog.schedules import GC, find_schedule
 from twinhull.config.settings import GcSettings
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Conflict, PeerUnavailable, TwinhullError
@@ -32,6 +35,7 @@ _NOTE_EVERY_S: Final = 60.0
 # How old the figures of what is stored may be: it takes a second to add up a hundred thousand images.
 _MEASURE_EVERY_S: Final = 600.0
 _LATEST: Final = 200
+_BY_SCHEDULE: Final = "schedule"
 
 
 class _Running(NamedTuple):
@@ -167,8 +171,8 @@ class Collecting:
         if await self._access.read(garbage.has_new_candidates):
             await self._access.write(lambda transaction: garbage.begin_grace(transaction.connection, now_ms))
         latest = await self._access.read(lambda connection: collections.latest_collections(connection, _LATEST))
-        if self._settings.interval_s and now_ms >= self._due_ms(latest, self._settings.interval_s, lambda _: True):
-            order = self._order(latest)
+        order = await self._due(latest, now_ms)
+        if order is not None:
             await self._access.write(lambda transaction: collections.order_collection(transaction.connection, order, now_ms))
         self._metrics.set(families.GC_CANDIDATES, to=await self._access.read(garbage.count_candidates))
         self._metrics.set(families.STORAGE_FREE_BYTES, to=await self._access.run(self._blobs.free_bytes))
@@ -178,13 +182,26 @@ class Collecting:
             self._metrics.set(families.STORAGE_BLOBS, to=count)
             self._metrics.set(families.STORAGE_BYTES, to=size)
 
+    async def _due(self, latest: list[Collection], now_ms: int) -> Order | None:
+        """Return what is due by the cluster's schedule, or where there is none by this node's settings."""
+        schedule = await self._access.read(lambda connection: find_schedule(connection, GC))
+        if schedule is not None:
+            last_ms = next((one.asked_ms for one in latest if one.order.trigger == _BY_SCHEDULE), 0)
+            due_ms = schedule.due_ms(last_ms)
+            if due_ms is None or due_ms > now_ms:
+                return None
+            order = order_of(schedule.parameters, trigger=_BY_SCHEDULE)
+            return structs.replace(order, walk=self._walk_is_due(latest))
+        if self._settings.interval_s and now_ms >= self._due_ms(latest, self._settings.interval_s, lambda _: True):
+            return self._order(latest)
+        return None
+
     def _order(self, latest: list[Collection]) -> Order:
+        return Order(delete_untagged=self._settings.delete_untagged, walk=self._walk_is_due(latest), trigger=_BY_SCHEDULE)
+
+    def _walk_is_due(self, latest: list[Collection]) -> bool:
         walk_ms = self._due_ms(latest, self._settings.walk_interval_s, lambda one: one.order.walk and not one.order.dry_run)
-        return Order(
-            delete_untagged=self._settings.delete_untagged,
-            walk=self._settings.walk_interval_s > 0 and self._clock.unix_ms() >= walk_ms,
-            trigger="schedule",
-        )
+        return self._settings.walk_interval_s > 0 and self._clock.unix_ms() >= walk_ms
 
     def _due_ms(self, latest: list[Collection], interval_s: float, counts: Callable[[Collection], bool]) -> float:
         last_ms = next((one.asked_ms for one in latest if counts(one)), self._started_ms)
