@@ -12,8 +12,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
+from twinhull.blobs.rehash import is_right
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.kit.digest import Digest
@@ -25,6 +27,8 @@ from twinhull.metadata.content import VisibleBlob
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import BLOB, MANIFEST, content_key, split_content_key
+
+log = structlog.get_logger(__name__)
 
 SIZES_CACHED_MAX: Final = 50_000
 # A mount without a source looks at no more than so many repositories.
@@ -85,7 +89,7 @@ class Contents:
         """Return where to read a blob of the repository; raises BlobUnknown, or PeerUnavailable if its bytes can't be had."""
         size = await self.size(repository, digest)
         stored, path = await self._run(lambda: (self._blobs.stat(digest), self._blobs.path_of(digest)))
-        if stored is not None:
+        if stored is not None and (stored == size or await self._run(lambda: self._is_right(digest))):
             return Located(stored, path=path)
         return Located(size, source=await self._peers.blob_source(repository, digest, size))
 
@@ -147,6 +151,14 @@ class Contents:
                 raise ProjectUnknown(f"project {project!r} not found")
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _is_right(self, digest: Digest) -> bool:
+        """Tell whether a blob of another size than its record says is right all the same; put it aside if not."""
+        if is_right(self._blobs, digest):
+            return True
+        if self._blobs.quarantine(digest):
+            log.error("blob was cut or grew behind this node's back, put aside", digest=digest)
+        return False
 
     def _unlink(self, repository: str, digest: Digest) -> int:
         with self._store.write() as transaction:

@@ -11,6 +11,9 @@
 | POST /gc | `Order` of metadata/garbage_collections.py | `{"id": int}` |
 | POST /gc/show | `{"id": int}` or `{}` | `{"collections": [{"id", "status", "ended", "order", "outcome", "error", …}]}` |
 | POST /gc/stop | `{}` | `{"id": int or null}` |
+| POST /scrub | `{"pace_mb_s": number or null}` | `Scrub` of upkeep/scrub_notes.py, with "left" and "ended" |
+| POST /scrub/show | `{}` | `{"scrub": Scrub or null}` |
+| POST /scrub/stop | `{}` | `{"number": int or null}` |
 | POST /pause, POST /resume | `{"peer": name, id or null}` | `{"peers": [name, …]}` |
 
 A status of 400 or more comes with `{"error": …, "hint": …}`.

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "cluster": _Lazy("twinhull.cli.cluster", "app", "Invite, join, look at and look after the nodes."),
     "gateway": _Lazy("twinhull.cli.gateway", "gateway", "Run nginx as the one address in front of the nodes."),
     "gc": _Lazy("twinhull.cli.gc", "gc", "Remove blobs that nothing names any more."),
+    "scrub": _Lazy("twinhull.cli.scrub", "scrub", "Hash every blob again, and mend what has rotted."),
     "backup": _Lazy("twinhull.cli.backup", "backup", "Write a whole node into one file, while it serves."),
     "restore": _Lazy("twinhull.cli.backup", "restore", "Make a node anew from a backup."),
     "reset-admin-password": _Lazy("twinhull.cli.admin", "reset_admin_password", "Give the administrator a new password."),

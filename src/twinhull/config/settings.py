@@ -134,6 +134,19 @@ class VerifySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScrubSettings:
+    """Hashing stored blobs again, to find what has rotted."""
+
+    interval_s: Annotated[float, "how often all blobs are hashed; 0: only when asked for"] = 30 * 24 * 3600.0
+    pace_mb_s: Annotated[float, "MB in a second that a scrub reads; 0: as fast as it goes"] = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would never end."""
+        for setting in ("interval_s", "pace_mb_s"):
+            _check(getattr(self, setting) >= 0, f"scrub.{setting} must not be less than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, and how."""
 
@@ -176,6 +189,7 @@ class Settings:
     jobs: JobSettings = field(default_factory=JobSettings)
     gc: GcSettings = field(default_factory=GcSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
+    scrub: ScrubSettings = field(default_factory=ScrubSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
 

@@ -28,6 +28,11 @@ def parse_digest(text: str) -> Digest:
     raise DigestInvalid(f"digest {text[:160]!r} is malformed")
 
 
+def is_known(text: str) -> bool:
+    """Tell whether the text is a digest of an algorithm that is supported."""
+    return _KNOWN.fullmatch(text) is not None
+
+
 def algorithm_of(digest: Digest) -> str:
     """Return the part before the colon."""
     return digest.partition(":")[0]

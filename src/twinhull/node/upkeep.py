@@ -18,6 +18,9 @@ from twinhull.upkeep.collector import Collector
 from twinhull.upkeep.comparing import Comparing
 from twinhull.upkeep.gc_orders import GcOrders
 from twinhull.upkeep.runner import Runner
+from twinhull.upkeep.scrub_notes import Notes
+from twinhull.upkeep.scrubber import Scrubber
+from twinhull.upkeep.scrubbing import Scrubbing
 from twinhull.upkeep.witnesses import Members
 
 
@@ -32,11 +35,12 @@ class Upkeep:
         collecting = _collecting(settings, engine, access, metrics)
         self._gc_orders = GcOrders(collecting, access)
         comparing = Comparing(mending, engine.neighbours, clock=clock, settings=settings.verify, metrics=metrics, jitter=jitter)
-        self.runner: Final = Runner([collecting, comparing], clock=clock, jitter=jitter)
+        self._scrubbing = _scrubbing(settings, engine, access, mending, metrics)
+        self.runner: Final = Runner([collecting, comparing, self._scrubbing], clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
         """Return what may be asked, by name."""
-        return {"workers": self._workers, **self._gc_orders.by_name()}
+        return {"workers": self._workers, **self._gc_orders.by_name(), **self._scrubbing.orders()}
 
     async def _workers(self, _order: Mapping[str, Any]) -> object:
         return {"workers": self.runner.reports()}
@@ -46,3 +50,9 @@ def _collecting(settings: Settings, engine: Engine, access: Access, metrics: Met
     members = Members(engine.neighbours, engine.store, engine.executor)
     collector = Collector(access=access, blobs=engine.blobs, witnesses=members, clock=engine.clock)
     return Collecting(collector, access=access, blobs=engine.blobs, clock=engine.clock, settings=settings.gc, metrics=metrics)
+
+
+def _scrubbing(settings: Settings, engine: Engine, access: Access, mending: Mending, metrics: Metrics) -> Scrubbing:
+    scrubber = Scrubber(access=access, blobs=engine.blobs, copies=engine.transfers, looks=mending, clock=engine.clock)
+    notes = Notes(settings.data_dir / "scrub.json")
+    return Scrubbing(scrubber, notes, access=access, clock=engine.clock, settings=settings.scrub, metrics=metrics)

@@ -94,6 +94,7 @@ COMPARISONS: Final = Family(
 FAULTS: Final = Family(
     "twinhull_faults_total", Kind.COUNTER, "Own data found damaged or lost, mended or left.", ("what", "outcome")
 )
+SCRUBBED_BYTES: Final = Family("twinhull_scrubbed_bytes_total", Kind.COUNTER, "Bytes of stored blobs hashed again.")
 STORAGE_BLOBS: Final = Family("twinhull_storage_blobs", Kind.GAUGE, "Blobs that something names.", merge=Merge.LARGEST)
 STORAGE_BYTES: Final = Family(
     "twinhull_storage_bytes", Kind.GAUGE, "Bytes of blobs that something names, each counted once.", merge=Merge.LARGEST
@@ -133,6 +134,7 @@ VALUE_FAMILIES: Final = (
     GC_RUNS,
     COMPARISONS,
     FAULTS,
+    SCRUBBED_BYTES,
     STORAGE_BLOBS,
     STORAGE_BYTES,
     STORAGE_FREE_BYTES,

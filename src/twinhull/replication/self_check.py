@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from twinhull.kit.digest import Digest
+from twinhull.kit.digest import Digest, is_known
 from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata import checking, members
 from twinhull.metadata.checking import Looked, Name
@@ -149,7 +149,8 @@ class SelfCheck:
     def _look_at_blobs(self, after: str) -> tuple[str, list[tuple[Digest, int]]]:
         with self._engine.store.read() as connection:
             named = members.named_blobs_page(connection, after, _BLOBS_PAGE)
-        faulty = [(digest, size) for digest, size in named if self._engine.blobs.stat(digest) != size]
+        # What is no digest names no blob: a row that says so is for the look through the tables.
+        faulty = [(digest, size) for digest, size in named if is_known(digest) and self._engine.blobs.stat(digest) != size]
         return (named[-1][0] if len(named) == _BLOBS_PAGE else ""), faulty
 
     async def _fetch(self, faulty: list[tuple[Digest, int]]) -> None:
@@ -160,7 +161,7 @@ class SelfCheck:
             transfers.want(digest, size)
         transfers.retry_now()
         for _ in range(_BLOBS_LOOKS):
-            if not any(transfers.is_wanted(digest) for digest, _ in faulty):
+            if not any(transfers.is_coming(digest) for digest, _ in faulty):
                 return
             await asyncio.sleep(_BLOBS_LOOK_S)
 

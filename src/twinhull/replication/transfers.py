@@ -64,6 +64,7 @@ class Transfers:
         self._jitter = jitter
         self._running: dict[Digest, Transfer] = {}
         self._wanted: dict[Digest, int] = {}
+        self._failing: set[Digest] = set()
         self._failed: dict[int, None] = {}
         self._liars: dict[tuple[str, Digest], None] = {}
         self._background = asyncio.Semaphore(_BACKGROUND_RUNNING_MAX)
@@ -146,7 +147,9 @@ class Transfers:
                     log.warning("blob transfer broke", digest=digest, peer=peer.node, error=str(error))
                 except DigestInvalid:
                     # Who reads along has been given bytes of it already, so this transfer is over; a new one asks others first.
-                    self._remember_liar(peer.node, digest)
+                    self._liars[peer.node, digest] = None
+                    if len(self._liars) > _LIARS_MAX:
+                        del self._liars[next(iter(self._liars))]
                     self.count(peer.node, "failed")
                     log.warning("peer sent other bytes than the digest says", digest=digest, peer=peer.node)
                     raise PeerUnavailable(f"peer {peer.node} has other bytes than those of blob {digest}") from None
@@ -191,11 +194,6 @@ class Transfers:
         self.received_bytes[node] = self.received_bytes.get(node, 0) + count
         transfer.grew(offset)
 
-    def _remember_liar(self, node: str, digest: Digest) -> None:
-        self._liars[node, digest] = None
-        if len(self._liars) > _LIARS_MAX:
-            del self._liars[next(iter(self._liars))]
-
     def count(self, node: str, outcome: str) -> None:
         """Count a transfer that ended."""
         self.ended[node, outcome] = self.ended.get((node, outcome), 0) + 1
@@ -208,12 +206,13 @@ class Transfers:
             self._wanted[digest] = size
             self.spawn(self._fetch_wanted(digest, size))
 
-    def is_wanted(self, digest: Digest) -> bool:
-        """Tell whether a blob that a record names is still to come."""
-        return digest in self._wanted
+    def is_coming(self, digest: Digest) -> bool:
+        """Tell whether a wanted blob may arrive any moment: since the last `retry_now` it has not failed to."""
+        return digest in self._wanted and digest not in self._failing
 
     def retry_now(self) -> None:
         """Ask for wanted blobs at once: a peer is there again."""
+        self._failing.clear()
         self._hurry.set()
         self._hurry = asyncio.Event()
 
@@ -239,8 +238,9 @@ class Transfers:
                     return
                 except TwinhullError:
                     failures += 1
+                    self._failing.add(digest)
             if not await in_thread(self._executor, self._is_named, digest):
-                self._wanted.pop(digest, None)
+                self.arrived(digest)
                 return
             delay_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(failures, 10)) * (0.5 + self._jitter.random() / 2)
             try:
@@ -250,8 +250,9 @@ class Transfers:
                 continue
 
     def arrived(self, digest: Digest) -> None:
-        """Take note that a blob is on disk."""
+        """Take note that a blob is on disk, or wanted no more."""
         self._wanted.pop(digest, None)
+        self._failing.discard(digest)
 
     def inline(self, digest: Digest, content: bytes) -> None:
         """Store a small blob that came with the stream; until it is stored, nobody else fetches it."""
