@@ -13,7 +13,7 @@ import pytest
 from tests.support.composed import Client, Node, Reply
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
 from twinhull.auth.tokens import TokenVerifier
-from twinhull.catalog.peers import LocalDurability
+from twinhull.catalog.peers import LocalDurability, NoPeers
 from twinhull.catalog.projects import create_library
 from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
@@ -49,6 +49,7 @@ class AccountsNode(Node):
             store=self.store,
             executor=self.executor,
             durability=LocalDurability(),
+            peers=NoPeers(),
             guard=self.guard,
             identity=self.identity,
             sessions=self.sessions,

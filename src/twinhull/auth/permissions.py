@@ -56,6 +56,7 @@ _PROJECT_ADMIN: Final = _grants("""
     scan: create read
     scanner: read create
     artifact: create read delete list
+    accessory: list
     artifact-addition: read
     tag: list create delete
     artifact-label: create delete
@@ -81,6 +82,7 @@ _MAINTAINER: Final = _grants("""
     scan: create read
     scanner: read
     artifact: create read delete list
+    accessory: list
     artifact-addition: read
     tag: list create delete
     artifact-label: create delete
@@ -101,6 +103,7 @@ _DEVELOPER: Final = _grants("""
     scan: read
     scanner: read
     artifact: create read list
+    accessory: list
     artifact-addition: read
     tag: list create
     artifact-label: create delete
@@ -120,6 +123,7 @@ _GUEST: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
+    accessory: list
     artifact-addition: read
     tag: list
 """)
@@ -134,6 +138,7 @@ _LIMITED_GUEST: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
+    accessory: list
     artifact-addition: read
     tag: list
 """)
@@ -148,6 +153,7 @@ PUBLIC: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
+    accessory: list
     artifact-addition: read
     tag: list
 """)

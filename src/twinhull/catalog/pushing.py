@@ -112,11 +112,11 @@ class Pushing:
             missing_manifests = [child for child in parsed.manifests if child not in children]
             if missing_blobs or missing_manifests:
                 raise _Missing(missing_blobs, missing_manifests)
-            _keep_repository(transaction, repository)
+            keep_repository(transaction, repository)
             _renew_children(transaction, repository, parsed)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
-                _put_tag(transaction, push, digest, tag)
+                put_tag(transaction, repository, tag, digest=digest, pushed_by=push.pushed_by)
         subject = parsed.subject.digest if parsed.subject is not None else None
         return Pushed(digest=digest, tags=tags, subject=subject, seq=transaction.seq)
 
@@ -141,7 +141,8 @@ def _checked(push: Push) -> tuple[Digest, ParsedManifest]:
     return wanted, parsed
 
 
-def _keep_repository(transaction: Transaction, repository: str) -> None:
+def keep_repository(transaction: Transaction, repository: str) -> None:
+    """Make the repository if it is not there."""
     if transaction.values(REPOSITORY, repository) is None:
         now_ms = transaction.now_ms()
         fields = {"description": "", "created_ms": now_ms, "updated_ms": now_ms}
@@ -193,9 +194,10 @@ def _put_manifest(transaction: Transaction, push: Push, digest: Digest, facts: M
     transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))
 
 
-def _put_tag(transaction: Transaction, push: Push, digest: Digest, tag: str) -> None:
-    key = tag_key(push.repository, tag)
-    target = {"digest": digest, "immutable": False, "pushed_ms": transaction.now_ms(), "pushed_by": push.pushed_by}
+def put_tag(transaction: Transaction, repository: str, tag: str, *, digest: str, pushed_by: str) -> None:
+    """Let a tag, new or not, name this manifest of its repository."""
+    key = tag_key(repository, tag)
+    target = {"digest": digest, "immutable": False, "pushed_ms": transaction.now_ms(), "pushed_by": pushed_by}
     if transaction.values(TAG, key) is None:
         transaction.create(TAG, key, {"target": target}, number=transaction.next_id(TAG))
     else:

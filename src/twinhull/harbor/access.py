@@ -15,7 +15,7 @@ from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectUnknown, Unaut
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.store import Store
-from twinhull.web.identity import Caller, Identity
+from twinhull.web.identity import ANONYMOUS, Caller, Identity
 
 UNAUTHORIZED: Final = "unauthorized"
 LEGACY_UNAUTHORIZED: Final = "UnAuthorize"
@@ -111,6 +111,10 @@ class Access:
     async def rights(self, caller: Caller, project: str) -> Allowance:
         """Return all that a caller may do in a project."""
         return await self._identity.rights(caller, project)
+
+    async def visible_projects(self, caller: Caller) -> frozenset[str] | None:
+        """Return the names of the projects whose repositories a caller may list; None for all of them."""
+        return await self._identity.visible_projects(ANONYMOUS if caller.token is not None else caller)
 
     # -- reads and writes ------------------------------------------------------------------------------------------
 

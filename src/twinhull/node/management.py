@@ -15,13 +15,14 @@ from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.accounts import Users
 from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.logouts import EndedSessions
-from twinhull.catalog.peers import Durability
+from twinhull.catalog.peers import Durability, Peers
 from twinhull.catalog.projects import Projects
 from twinhull.catalog.robots import Robots
 from twinhull.harbor.access import Access
 from twinhull.harbor.configurations import ConfigurationsApi
 from twinhull.harbor.errors import render
 from twinhull.harbor.members import MembersApi
+from twinhull.harbor.places import EscapedSlashes
 from twinhull.harbor.projects import ProjectsApi
 from twinhull.harbor.robots import RobotsApi
 from twinhull.harbor.routes import Subject, management_routes, version_routes
@@ -31,6 +32,7 @@ from twinhull.harbor.tokens import TokenService
 from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
 from twinhull.node.rules import rule_subjects
+from twinhull.node.stored import stored_subjects
 from twinhull.web.admission import SIGN_IN, Admission
 from twinhull.web.app import Mounted, routed
 from twinhull.web.browsers import Sessions
@@ -47,6 +49,7 @@ class Parts:
     store: Store
     executor: Executor
     durability: Durability
+    peers: Peers
     guard: Guard
     identity: Identity
     sessions: Sessions
@@ -90,7 +93,9 @@ def management_faces(parts: Parts) -> list[Mounted]:
         Mounted(
             name="core",
             prefixes=(f"{ROOT}/",),
-            face=routed(ROOT, management_routes(*_people(parts), *_system(parts), *_rules(parts))),
+            face=EscapedSlashes(
+                routed(ROOT, management_routes(*_stored(parts), *_people(parts), *_system(parts), *_rules(parts)))
+            ),
             render_error=render,
             admit=parts.admission,
         ),
@@ -113,6 +118,11 @@ def _people(parts: Parts) -> list[Subject]:
         MembersApi(access=access, projects=projects),
         RobotsApi(access=access, robots=robots, guard=parts.guard),
     ]
+
+
+def _stored(parts: Parts) -> Sequence[Subject]:
+    """Return what is stored: repositories, artifacts, tags."""
+    return stored_subjects(access=_access(parts), store=parts.store, executor=parts.executor, peers=parts.peers)
 
 
 def _system(parts: Parts) -> list[Subject]:

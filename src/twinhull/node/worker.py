@@ -186,6 +186,7 @@ class _Worker:
             store=self._store,
             executor=self._executor,
             durability=self._peers,
+            peers=self._peers,
             guard=self._guard,
             identity=self._callers,
             sessions=self._sessions,

@@ -1,0 +1,116 @@
+"""New names for what is there already: a further tag of an artifact, and an artifact copied into another repository."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from twinhull.catalog.pushing import keep_repository, put_tag
+from twinhull.kit.errors import Conflict, ManifestUnknown, ProjectUnknown
+from twinhull.kit.reference import parse_repository, parse_tag, project_of
+from twinhull.metadata import content
+from twinhull.metadata.projections.standing import accessories_of, children_of
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """An artifact that somebody wants in another repository too."""
+
+    source: str
+    digest: str
+    target: str
+    copied_by: str
+
+
+class Tagging:
+    """Gives names."""
+
+    def __init__(self, *, store: Store, executor: Executor) -> None:
+        """Take the metadata, and threads to write in."""
+        self._store = store
+        self._executor = executor
+
+    async def tag(self, repository: str, digest: str, tag: str, *, tagged_by: str) -> int:
+        """Let a new tag name an artifact, and return this node's change number.
+
+        Raises TagInvalid, ManifestUnknown, or Conflict for a tag that is there already.
+        """
+        parse_tag(tag)
+
+        def change() -> int:
+            with self._store.write() as transaction:
+                key = content_key(repository, digest)
+                if transaction.values(MANIFEST, key) is None:
+                    raise ManifestUnknown(detail={"name": repository, "digest": digest})
+                if transaction.values(TAG, tag_key(repository, tag)) is not None:
+                    raise Conflict(f"tag {tag} already exists under the repository {repository}")
+                # Renewed, it outlives a delete that has not seen the tag.
+                transaction.put(MANIFEST, key, {})
+                put_tag(transaction, repository, tag, digest=digest, pushed_by=tagged_by)
+            return transaction.seq
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, change)
+
+    async def copy(self, copy: Copy) -> int:
+        """Put an artifact into another repository, with its tags and all that belongs to it; return the change number.
+
+        No byte is copied: the blobs are named by both. Raises ManifestUnknown, ProjectUnknown, NameInvalid, or Conflict when
+        it is there already.
+        """
+        parse_repository(copy.target)
+
+        def change() -> int:
+            with self._store.write() as transaction:
+                _copy_whole(transaction, copy)
+            return transaction.seq
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, change)
+
+
+def _copy_whole(transaction: Transaction, copy: Copy) -> None:
+    project = project_of(copy.target)
+    if not content.has_project(transaction.connection, project):
+        raise ProjectUnknown(f"project {project} not found")
+    if transaction.values(MANIFEST, content_key(copy.source, copy.digest)) is None:
+        raise ManifestUnknown(f"artifact {copy.source}@{copy.digest} not found")
+    if transaction.values(MANIFEST, content_key(copy.target, copy.digest)) is not None:
+        raise Conflict(f"the artifact {copy.target}@{copy.digest} already exists")
+    keep_repository(transaction, copy.target)
+    for digest in _with_its_own(transaction, copy.source, copy.digest):
+        _copy_one(transaction, copy, digest)
+    for tag in content.tags_of(transaction.connection, copy.source, copy.digest):
+        put_tag(transaction, copy.target, tag, digest=copy.digest, pushed_by=copy.copied_by)
+
+
+def _with_its_own(transaction: Transaction, repository: str, digest: str) -> list[str]:
+    """Return an artifact, what it lists as an index, and what belongs to any of them."""
+    connection = transaction.connection
+    found = {digest: None}
+    waiting = [digest]
+    while waiting:
+        current = waiting.pop()
+        its_own = children_of(connection, repository, current) + accessories_of(connection, repository, current)
+        new = [each for each in its_own if each not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return list(found)
+
+
+def _copy_one(transaction: Transaction, copy: Copy, digest: str) -> None:
+    facts = transaction.values(MANIFEST, content_key(copy.source, digest))
+    key = content_key(copy.target, digest)
+    if transaction.values(MANIFEST, key) is not None:
+        # Renewed, it outlives a delete that has not seen what lists it now.
+        transaction.put(MANIFEST, key, {})
+    elif facts is not None:
+        fields = {**facts, "pushed_ms": transaction.now_ms(), "pushed_by": copy.copied_by}
+        fields.pop("ids", None)
+        transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))
+    for tag in content.tags_of(transaction.connection, copy.source, digest):
+        # A signature is found by its tag.
+        if tag.startswith("sha256-"):
+            put_tag(transaction, copy.target, tag, digest=digest, pushed_by=copy.copied_by)

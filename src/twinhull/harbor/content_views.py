@@ -1,0 +1,201 @@
+"""The dictionary between Harbor's words and ours, for what is stored: repositories, artifacts, tags, accessories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+from twinhull.catalog.describing import CHART, CNAB, COSIGN, IMAGE, MODEL, NYDUS, SBOM, WASM
+from twinhull.catalog.media import INDEX_TYPES
+from twinhull.harbor.views import NEVER_TIME, Json
+from twinhull.kit.clock import rfc3339
+from twinhull.metadata.artifacts import Artifact, Child, Tag, decoded
+from twinhull.metadata.repositories import Repository
+
+# Which pictures Harbor's clients know, by their digests.
+_ICON_DEFAULT: Final = "sha256:da834479c923584f4cbcdecc0dac61f32bef1d51e8aae598cf16bd154efab49f"
+ICONS: Final[Mapping[str, str]] = {
+    IMAGE: "sha256:0048162a053eef4d4ce3fe7518615bef084403614f8bca43b40ae2e762e11e06",
+    CHART: "sha256:61cf3a178ff0f75bf08a25d96b75cf7355dc197749a9f128ed3ef34b0df05518",
+    CNAB: "sha256:089bdda265c14d8686111402c8ad629e8177a1ceb7dcd0f7f39b6480f623b3bd",
+    WASM: "sha256:badd7693bcaf115be202748241dd0ea6ee3b0524bfab9ac22d1e1c43721afec6",
+    COSIGN: "sha256:20401d5b3a0f6dbc607c8d732eb08471af4ae6b19811a4efce8c6a724aed2882",
+    NYDUS: "sha256:dfcb6617cd9c144358dc1b305b87bbe34f0b619f1e329116e6aee2e41f2e34cf",
+    "": _ICON_DEFAULT,
+}
+ADDITIONS: Final[Mapping[str, Sequence[str]]] = {
+    IMAGE: ("build_history",),
+    CHART: ("values.yaml", "readme.md", "dependencies"),
+    MODEL: ("readme.md", "license", "files"),
+    SBOM: ("sbom",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What is shown of an artifact beside its own row; None: it was not asked for."""
+
+    project_id: int
+    tags: Sequence[Tag] | None = None
+    labels: Sequence[Json] | None = None
+    accessories: Sequence[Artifact] | None = None
+    children: Sequence[Child] = ()
+    # The manifest itself, of an index.
+    content: bytes = b""
+    last_pull_ms: int = 0
+    tags_pulled_ms: Mapping[str, int] = field(default_factory=dict)
+    has_scanner: bool = False
+
+
+def repository_view(repository: Repository, *, pulls: int = 0) -> Json:
+    """Return a repository; an empty description is left out, as in Harbor."""
+    view: Json = {
+        "artifact_count": repository.artifacts,
+        "creation_time": rfc3339(repository.created_ms),
+        "id": repository.id,
+        "name": repository.name,
+        "project_id": repository.project_id,
+        "pull_count": pulls,
+        "update_time": rfc3339(repository.updated_ms),
+    }
+    if repository.description:
+        view["description"] = repository.description
+    return view
+
+
+def found_repository_view(repository: Repository, *, pulls: int = 0) -> Json:
+    """Return a repository as the search shows it."""
+    return {
+        "artifact_count": repository.artifacts,
+        "project_id": repository.project_id,
+        "project_name": repository.project,
+        "project_public": repository.public,
+        "pull_count": pulls,
+        "repository_name": repository.name,
+    }
+
+
+def artifact_view(artifact: Artifact, details: Details) -> Json:
+    """Return an artifact with what was asked for; what Harbor leaves out is left out."""
+    view: Json = {
+        "accessories": None,
+        "artifact_type": artifact.artifact_type or artifact.config_type,
+        "digest": artifact.digest,
+        "icon": artifact.icon or ICONS.get(artifact.type, _ICON_DEFAULT),
+        "id": artifact.id,
+        "labels": list(details.labels) if details.labels else None,
+        "manifest_media_type": artifact.media_type,
+        "media_type": artifact.config_type,
+        "project_id": details.project_id,
+        "pull_time": time_or_never(details.last_pull_ms),
+        "push_time": rfc3339(artifact.pushed_ms),
+        "references": references_view(artifact, details),
+        "repository_id": artifact.repository_id,
+        "repository_name": artifact.repository,
+        "size": artifact.total_bytes + sum(child.total_bytes for child in details.children),
+        "tags": None,
+        "type": artifact.type,
+    }
+    if details.accessories:
+        view["accessories"] = [accessory_view(each, artifact) for each in details.accessories]
+    if details.tags:
+        view["tags"] = [tag_view(tag, artifact, pulled_ms=details.tags_pulled_ms.get(tag.name, 0)) for tag in details.tags]
+    for name, shown in (
+        ("addition_links", _addition_links(artifact, details)),
+        ("annotations", decoded(artifact.annotations)),
+        ("extra_attrs", decoded(artifact.attributes)),
+    ):
+        if shown:
+            view[name] = shown
+    return view
+
+
+def additions_of(artifact: Artifact) -> Sequence[str]:
+    """Return the names of what can be shown beside an artifact."""
+    return () if artifact.media_type in INDEX_TYPES else ADDITIONS.get(artifact.type, ())
+
+
+def artifact_path(artifact: Artifact) -> str:
+    """Return where the management API has the artifact."""
+    project, _, name = artifact.repository.partition("/")
+    return f"/api/v2.0/projects/{project}/repositories/{quote(quote(name, safe=''), safe='')}/artifacts/{artifact.digest}"
+
+
+def _addition_links(artifact: Artifact, details: Details) -> Json:
+    names = [*additions_of(artifact), *(("vulnerabilities",) if details.has_scanner and artifact.type == IMAGE else ())]
+    return {name: {"absolute": False, "href": f"{artifact_path(artifact)}/additions/{name}"} for name in names}
+
+
+def references_view(artifact: Artifact, details: Details) -> list[Json] | None:
+    """Return what an index lists of what is there, in its order; None for everything else."""
+    if not details.children:
+        return None
+    ids = {child.digest: child.id for child in details.children}
+    found: list[Json] = []
+    for entry in json.loads(details.content or b"{}").get("manifests") or []:
+        if entry.get("digest") not in ids:
+            continue
+        shown: Json = {
+            "child_digest": entry["digest"],
+            "child_id": ids[entry["digest"]],
+            "parent_id": artifact.id,
+            "platform": _platform(entry.get("platform")),
+            "urls": entry.get("urls") or None,
+        }
+        if entry.get("annotations"):
+            shown["annotations"] = entry["annotations"]
+        found.append(shown)
+    return found
+
+
+def _platform(platform: Any) -> Json | None:  # noqa: ANN401 - whatever a client wrote there
+    if not isinstance(platform, dict):
+        return None
+    shown: Json = {
+        "OsFeatures": platform.get("os.features"),
+        "architecture": platform.get("architecture", ""),
+        "os": platform.get("os", ""),
+    }
+    if platform.get("os.version"):
+        shown["'os.version'"] = platform["os.version"]
+    if platform.get("variant"):
+        shown["variant"] = platform["variant"]
+    return shown
+
+
+def tag_view(tag: Tag, artifact: Artifact, *, pulled_ms: int = 0) -> Json:
+    """Return a tag; `signed` is Notary's, which is no more."""
+    return {
+        "artifact_id": artifact.id,
+        "id": tag.id,
+        "immutable": tag.immutable,
+        "name": tag.name,
+        "pull_time": time_or_never(pulled_ms),
+        "push_time": rfc3339(tag.pushed_ms),
+        "repository_id": artifact.repository_id,
+        "signed": False,
+    }
+
+
+def accessory_view(accessory: Artifact, subject: Artifact) -> Json:
+    """Return what belongs to an artifact: a signature, an SBOM and the like."""
+    return {
+        "artifact_id": accessory.id,
+        "creation_time": rfc3339(accessory.pushed_ms),
+        "digest": accessory.digest,
+        "icon": ICONS.get(accessory.accessory_type, ""),
+        "id": accessory.id,
+        "size": accessory.total_bytes,
+        "subject_artifact_digest": subject.digest,
+        "subject_artifact_id": subject.id,
+        "subject_artifact_repo": subject.repository,
+        "type": accessory.accessory_type,
+    }
+
+
+def time_or_never(unix_ms: int) -> str:
+    """Return a time, or Harbor's word for never."""
+    return rfc3339(unix_ms) if unix_ms else NEVER_TIME
