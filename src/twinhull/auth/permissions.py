@@ -56,7 +56,6 @@ _PROJECT_ADMIN: Final = _grants("""
     scan: create read
     scanner: read create
     artifact: create read delete list
-    accessory: list
     artifact-addition: read
     tag: list create delete
     artifact-label: create delete
@@ -82,7 +81,6 @@ _MAINTAINER: Final = _grants("""
     scan: create read
     scanner: read
     artifact: create read delete list
-    accessory: list
     artifact-addition: read
     tag: list create delete
     artifact-label: create delete
@@ -103,7 +101,6 @@ _DEVELOPER: Final = _grants("""
     scan: read
     scanner: read
     artifact: create read list
-    accessory: list
     artifact-addition: read
     tag: list create
     artifact-label: create delete
@@ -123,7 +120,6 @@ _GUEST: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
-    accessory: list
     artifact-addition: read
     tag: list
 """)
@@ -138,7 +134,6 @@ _LIMITED_GUEST: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
-    accessory: list
     artifact-addition: read
     tag: list
 """)
@@ -153,7 +148,6 @@ PUBLIC: Final = _grants("""
     scan: read
     scanner: read
     artifact: read list
-    accessory: list
     artifact-addition: read
     tag: list
 """)

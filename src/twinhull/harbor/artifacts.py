@@ -100,7 +100,7 @@ class ArtifactsApi:
 
     async def accessories(self, request: Request) -> Response:
         """Return what belongs to an artifact."""
-        place, artifact = await self._places.artifact(request, "accessory", "list")
+        place, artifact = await self._places.artifact(request, "artifact", "list")
         query = read_query(request)
         found, total = await self._access.read(
             lambda connection: queries.list_accessories(
