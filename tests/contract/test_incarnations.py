@@ -79,7 +79,7 @@ def test_each_new_life_has_an_origin_of_its_own(store: Store) -> None:
         ([], False, False),
         ([], True, False),
         ([{"n1": 2}, {}], False, False),
-        ([{"n1": 2}, {}], True, False),
+        ([{"n1": 2}, {}], True, True),
         ([{"n1": 3}, {}], False, True),
         ([{"n1": 3}, None], False, True),
         ([{"n1": 2}, None], False, False),
@@ -87,7 +87,7 @@ def test_each_new_life_has_an_origin_of_its_own(store: Store) -> None:
         ([None], True, True),
     ],
 )
-def test_new_life_begins_when_a_member_knows_more_or_a_copy_cannot_be_sure(
+def test_new_life_begins_when_a_member_knows_more_or_the_database_is_a_copy(
     store: Store, *, vectors: list[VersionVector | None], is_copy: bool, begins: bool
 ) -> None:
     for name in "ab":

@@ -12,8 +12,12 @@ import pytest
 
 from tests.support.streams import Agent, new_store, until, value, write, write_many
 from twinhull.kit.clock import SystemClock
+from twinhull.metadata.incarnation import ELSEWHERE, move
 from twinhull.metadata.store import Store
 from twinhull.records.change import node_of
+from twinhull.records.kinds import PROJECT
+from twinhull.replication.apply import apply_changes
+from twinhull.replication.own_past import settle_by_answers
 
 
 @pytest.fixture
@@ -92,6 +96,31 @@ async def test_node_begins_one_new_life_when_several_peers_know_more_of_it(
     lives = {change.origin for _, change in restored.store.changes_since(0, 1000)}
     assert lives == {"a", restored.store.origin}
     await until(lambda: all(puller.connected for puller in restored.pullers.values()))
+
+
+def test_what_a_peer_was_told_of_the_forgotten_time_is_not_taken_for_what_is_written_now(tmp_path: Path) -> None:
+    clock = SystemClock()
+    before, restored = old_copy(tmp_path, clock)
+    peer = new_store(tmp_path, "b", 1, clock)
+    apply_changes(peer, [change for _, change in before.changes_of("a", 0, 8)])
+    # An answer to a question, ahead of the stream: no vector tells of it.
+    told = before.record(PROJECT.name, "later0")
+    assert told is not None
+    with peer.write() as transaction:
+        transaction.merge_record(told)
+
+    restored.settle()
+    with restored.write() as transaction:
+        move(transaction.connection, "a", ELSEWHERE)
+    settle_by_answers(restored, [peer.vector()])
+    write(restored, "later0", n="2")
+    with restored.write() as transaction:
+        transaction.merge_record(told)
+    apply_changes(
+        peer, [change for _, change in restored.changes_of(restored.origin, peer.vector().get(restored.origin, 0), 100)]
+    )
+    assert value(restored, "later0", "n") == value(peer, "later0", "n") == "2"
+    assert restored.state_root()[1] == peer.state_root()[1]
 
 
 async def test_node_that_peers_know_no_more_of_keeps_its_origin(

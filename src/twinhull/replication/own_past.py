@@ -29,7 +29,7 @@ _ASK_S: Final = 2.0
 
 
 def settle_own_past(store: Store, trust: Trust) -> None:
-    """Let the node write under a new origin if its database is an old copy, or may be one and not every peer can say so."""
+    """Let the node write under a new origin if its database is an old copy, or may be one and there are peers to mistake it."""
     with store.read() as connection:
         others = [node for node in members.nodes(connection) if node.id != store.node]
     settle_by_answers(store, asyncio.run(_ask(others, trust)) if others else [])
@@ -39,7 +39,8 @@ def settle_by_answers(store: Store, vectors: Sequence[VersionVector | None]) -> 
     """Do that by what each of the other members has applied; None stands for one that does not answer."""
     have, origin = store.vector().get(store.origin, 0), store.origin
     known = max((vector.get(origin, 0) for vector in vectors if vector is not None), default=0)
-    if known > have or (store.is_copy() and None in vectors):
+    # Also where all answer and know no more: what they were told outside of the stream is in no vector.
+    if known > have or (vectors and store.is_copy()):
         began = store.begin_incarnation()
         log.warning("database is an old copy", origin=origin, has=have, peers_have=known, goes_on_as=began)
     else:
