@@ -6,7 +6,7 @@ it goes on under a name that it never had; what it wrote under the old one comes
 
 from __future__ import annotations
 
-import secrets
+import random
 from typing import Final
 
 from sqlalchemy import Connection, delete, func, select
@@ -44,11 +44,11 @@ def move(connection: Connection, node: str, place: str) -> None:
     upsert(incarnations).run(connection, {"node": node, "origin": origin, "first_block": first_block, "place": place})
 
 
-def begin_incarnation(connection: Connection, node: str, place: str) -> str:
-    """Let the node write under a new origin from the next transaction on, and return it; in a writing transaction."""
-    origin = origin_of(node, secrets.token_hex(_WORD_BYTES))
+def begin_incarnation(connection: Connection, node: str, place: str, chance: random.Random) -> str:
+    """Let the node write under a new, drawn origin from the next transaction on, and return it; in a writing transaction."""
+    origin = origin_of(node, chance.randbytes(_WORD_BYTES).hex())
     last_id = int(connection.execute(select(func.max(id_counters.c.last_id))).scalar() or 0)
-    round_of_slots = last_id // ID_BLOCK // SLOTS + _BLOCKS_LEFT_OUT + secrets.randbelow(_BLOCKS_SPREAD)
+    round_of_slots = last_id // ID_BLOCK // SLOTS + _BLOCKS_LEFT_OUT + chance.randrange(_BLOCKS_SPREAD)
     row = {"node": node, "origin": origin, "first_block": round_of_slots * SLOTS, "place": place}
     upsert(incarnations).run(connection, row)
     connection.execute(delete(id_counters))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
@@ -35,16 +37,21 @@ _RECORDS_PAGE = text(
 _RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket ORDER BY key")
 _RECORD = text("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 
+_UNPREDICTABLE: Final = secrets.SystemRandom()
+
 
 class Store:
     """Everything this node knows but the blobs' bytes. Synchronous; async callers use a thread."""
 
-    def __init__(self, database: Database, *, node: str, slot: int, clock: Clock) -> None:
-        """Take the database, and who writes into it: the node's id and slot."""
+    def __init__(
+        self, database: Database, *, node: str, slot: int, clock: Clock, chance: random.Random = _UNPREDICTABLE
+    ) -> None:
+        """Take the database, who writes into it (the node's id and slot), and where names are drawn that nobody has had."""
         self._database = database
         self._node = node
         self._slot = slot
         self._clock = clock
+        self._chance = chance
         self._origin = ""
 
     @property
@@ -87,7 +94,8 @@ class Store:
         with self._database.write() as connection:
             current = current_origin(connection, self._node)
             if instead_of in ("", current):
-                current = begin_incarnation(connection, self._node, self._database.place() if place is None else place)
+                lies_at = self._database.place() if place is None else place
+                current = begin_incarnation(connection, self._node, lies_at, self._chance)
         self._origin = current
         return current
 
