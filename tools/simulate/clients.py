@@ -10,9 +10,11 @@ from tools.simulate import operations
 from tools.simulate.facts import OPERATION
 from tools.simulate.host import Host
 from tools.simulate.operations import Image, Write
+from tools.simulate.promises import Memory, judge_right
 from tools.simulate.worker import Worker
 from tools.simulate.world import TEAM, World
 from twinhull.kit.errors import TwinhullError
+from twinhull.records.kinds import MEMBER, ROBOT, USER, member_key, tag_key
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class Client:
         self._world = world
         self._chance = world.chance
         self._pushed: list[tuple[str, Image]] = []
+        self._memory = Memory(world)
 
     async def run(self, until_s: float) -> None:
         """Do one thing after the other."""
@@ -78,6 +81,7 @@ class Client:
         world.count(f"{name}: {level}")
         world.trace.add(f"operation {operation} done: {level}")
         world.ledger.acked(operation, level, world.loop.time())
+        self._memory.wrote(world.ledger.by_operation.get(operation, ()), host)
         return host
 
     async def _read(self, read: Callable[[Worker], Awaitable[T]], host: Host) -> tuple[T] | None:
@@ -117,10 +121,11 @@ class Client:
 
     async def _pull(self) -> None:
         repository, tag, host = self._chance.choice(REPOSITORIES), self._chance.choice(TAGS), self._host()
-        if host is not None:
-            found = await self._read(lambda worker: operations.pull(worker, repository, tag), host)
-            self._world.trace.add(f"pull {repository}:{tag} at {host.name}: {found}")
+        began_s = self._world.loop.time()
+        if host is not None and (found := await self._read(lambda worker: operations.pull(worker, repository, tag), host)):
+            self._world.trace.add(f"pull {repository}:{tag} at {host.name}: {found[0]}")
             self._world.count("pull")
+            self._memory.read(tag_key(repository, tag), found[0], host, began_s)
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
@@ -155,8 +160,16 @@ class Client:
             await self._write("delete robot", lambda worker: operations.delete_robot(worker, key))
 
     async def _look_at_rights(self) -> None:
-        name, host = self._chance.choice(USERS), self._host()
-        if host is not None:
-            found = await self._read(lambda worker: operations.may_push(worker, name, TEAM), host)
-            self._world.trace.add(f"{name} may push at {host.name}: {found}")
-            self._world.count("look at rights")
+        host, began_s = self._host(), self._world.loop.time()
+        if host is None:
+            return
+        self._world.count("look at rights")
+        if self._chance.random() < 0.7:
+            name = self._chance.choice(USERS)
+            if await self._read(lambda worker: operations.may_push(worker, name, TEAM), host) == (True,):
+                judge_right(self._world, MEMBER.name, member_key(TEAM, "u", name), host, began_s)
+                judge_right(self._world, USER.name, name, host, began_s)
+        else:
+            key = f"{TEAM}+{self._chance.choice(ROBOTS)}"
+            if await self._read(lambda worker: operations.is_in_force(worker, f"robot${key}"), host) == (True,):
+                judge_right(self._world, ROBOT.name, key, host, began_s)

@@ -5,6 +5,7 @@ From these facts alone follows what must be there in the end, without asking the
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -111,9 +112,19 @@ def latest_of(facts: Iterable[Fact]) -> list[Fact]:
 class WitnessedStore(Store):
     """A store whose own writes become facts."""
 
-    def __init__(self, database: Database, *, node: str, slot: int, clock: Clock, ledger: Ledger, trace: Trace) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        node: str,
+        slot: int,
+        clock: Clock,
+        chance: random.Random,
+        ledger: Ledger,
+        trace: Trace,
+    ) -> None:
         """Take whom to tell."""
-        super().__init__(database, node=node, slot=slot, clock=clock)
+        super().__init__(database, node=node, slot=slot, clock=clock, chance=chance)
         self._source = database
         self._ledger = ledger
         self._trace = trace
@@ -148,7 +159,7 @@ class WitnessedStore(Store):
                     vector=vector,
                     context=version.write.context,
                     operation=OPERATION.get(),
-                    at_s=self.clock.monotonic_s(),
+                    at_s=self._trace.now_s,
                 )
             )
             self._trace.add(f"{self.node} wrote {kind} {key}{' deleted' if version.deleted else ''}", encoded)

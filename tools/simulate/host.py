@@ -7,6 +7,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import func, select
+
 from tests.support.memory_blobs import MemoryBlobs
 from tools.simulate.disk import MemoryDatabase, empty_database
 from tools.simulate.facts import Ledger, WitnessedStore
@@ -18,6 +20,7 @@ from tools.simulate.worker import Worker
 from twinhull.kit.errors import TwinhullError
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
+from twinhull.metadata.tables.own import hybrid_clock
 from twinhull.peer.gate import Gate
 from twinhull.records.change import VersionVector
 from twinhull.replication.answers import Answers
@@ -27,9 +30,11 @@ from twinhull.replication.mending import Mending
 from twinhull.replication.own_past import settle_by_answers
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
+from twinhull.replication.trust import INVITE_LIFETIME_MS, secret_hash
 
 _ASK_S: Final = 2.0
 _QUICK_S: Final = 0.002
+_AGAIN_S: Final = 1.0
 _SLOW_S: Final = 0.4
 
 
@@ -58,8 +63,9 @@ class Host:
         self._starting: Process | None = None
         self._worker: Worker | None = None
         self.has_slow_disk = False
-        # When it was last down, slow or by a wrong clock.
-        self.bad_s = 0.0
+        self.is_paused = False
+        # When it was last down, slow, full, or had a wrong clock.
+        self._bad_s = 0.0
         network.machines[node] = self
 
     # -- what others see -------------------------------------------------------------------------------------------
@@ -105,6 +111,25 @@ class Host:
         """Whether both its processes run."""
         return self.worker is not None and self._agent is not None and self._agent.alive
 
+    def note_bad(self) -> None:
+        """Note that until now something was wrong with it."""
+        self._bad_s = self.network.loop.time()
+
+    def good_since_s(self) -> float:
+        """Return since when nothing has been wrong with it; the end of time if something is."""
+        is_bad = self.has_slow_disk or self.is_paused or self.database.is_full or self.clock.off_ms or not self.is_serving
+        return 1e9 if is_bad else self._bad_s
+
+    def stamp_ms(self) -> int:
+        """Return how far its hybrid clock has come."""
+        with self.database.read() as connection:
+            return int(connection.execute(select(func.max(hybrid_clock.c.ms))).scalar() or 0)
+
+    def remember_invite(self, secret: str) -> None:
+        """Keep an invite, as `twinhull cluster invite` does."""
+        with self.store().write() as transaction:
+            members.add_invite(transaction.connection, secret_hash(secret), self.clock.unix_ms() + INVITE_LIFETIME_MS)
+
     def vector(self) -> VersionVector:
         """Return what its disk has."""
         return self.store().vector()
@@ -115,7 +140,13 @@ class Host:
         """Return its metadata, as one process opens them."""
         identity = self.trust.identity()
         return WitnessedStore(
-            self.database, node=self._node, slot=identity.slot, clock=self.clock, ledger=self._ledger, trace=self.network.trace
+            self.database,
+            node=self._node,
+            slot=identity.slot,
+            clock=self.clock,
+            chance=self.network.chance,
+            ledger=self._ledger,
+            trace=self.network.trace,
         )
 
     def _process(self, kind: str) -> Process:
@@ -128,7 +159,17 @@ class Host:
         """Switch it on, and start the node."""
         self._is_on = True
         self._starting = self._process("start")
-        self._starting.spawn(self._initialise())
+        self._starting.spawn(self._start())
+
+    async def _start(self) -> None:
+        """Try until it works, as a supervisor does: a full disk or a wrong clock may be in the way."""
+        while True:
+            try:
+                await self._initialise()
+            except TwinhullError:
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
 
     async def _initialise(self) -> None:
         """Do what a node does before its processes run; see node/start.py."""
@@ -168,6 +209,7 @@ class Host:
 
     def start_agent(self) -> None:
         """Start the process that talks to others."""
+        self.note_bad()
         self._process("agent").spawn(self._run_agent())
 
     async def _run_agent(self) -> None:
@@ -193,6 +235,7 @@ class Host:
 
     def start_worker(self) -> None:
         """Start the process that takes requests."""
+        self.note_bad()
         self._worker = Worker(
             self._process("worker"),
             store=self.store(),
@@ -208,6 +251,7 @@ class Host:
 
     def kill_agent(self) -> None:
         """Kill the process that talks to others; a supervisor starts it again."""
+        self.note_bad()
         if self._agent is not None:
             self._agent.kill()
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 # Nothing takes as much as this between two things that happen: whoever waits so long waits for ever.
 _STUCK_S: Final = 24 * 3600.0
+_BURIAL_S: Final = 30.0
 
 
 class Process:
@@ -25,13 +26,34 @@ class Process:
         self.name = name
         self.alive = True
         self.disk_delay_s = disk_delay_s
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.processes.append(self)
         self._on_death: list[Callable[[], None]] = []
+        # What was due after its death.
+        self._due: list[Callable[[], object]] = []
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something in this process."""
         context = contextvars.copy_context()
         context.run(_PROCESS.set, self)
         return asyncio.get_running_loop().create_task(coroutine, context=context)
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
+        """Run something in this process and return its result; None if the process dies meanwhile."""
+        ended: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+
+        def gone() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        self.on_death(gone)
+        task = self.spawn(coroutine)
+        task.add_done_callback(lambda done: None if ended.done() else ended.set_result(done.result()))
+        try:
+            return await ended
+        finally:
+            self.forget(gone)
 
     def on_death(self, action: Callable[[], None]) -> None:
         """Have something done when it dies."""
@@ -44,6 +66,20 @@ class Process:
             actions, self._on_death = self._on_death, []
             for action in actions:
                 action()
+
+    def when_alive(self, action: Callable[[], object]) -> None:
+        """Do it now if it lives."""
+        if self.alive:
+            action()
+        else:
+            self._due.append(action)
+
+    def bury(self) -> None:
+        """Let what was under way run to its end after all, when nothing counts any more: Python wants all coroutines ended."""
+        self.alive = True
+        loop = asyncio.get_running_loop()
+        for action in self._due:
+            loop.call_soon(action, context=nowhere())
 
     def forget(self, action: Callable[[], None]) -> None:
         """Do not do that when it dies."""
@@ -111,6 +147,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Take where the delays of threads are drawn from."""
         self._virtual = _NoSelector()
         super().__init__(self._virtual)
+        self.processes: list[Process] = []
         self._chance = chance
         # What was raised and nobody heard of.
         self.problems: list[str] = []
@@ -179,13 +216,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def end(self) -> None:
         """Cancel whatever still runs, and close."""
-        tasks = asyncio.all_tasks(self)
-        for task in tasks:
-            task.cancel()
         self.set_exception_handler(lambda _loop, _context: None)
-        if tasks:
-            self.run_until_complete(asyncio.wait(tasks, timeout=30))
+        self.run_until_complete(self._bury())
         self.close()
+
+    async def _bury(self) -> None:
+        for task in asyncio.all_tasks(self) - {asyncio.current_task(self)}:
+            task.cancel()
+        for process in self.processes:
+            process.bury()
+        if tasks := asyncio.all_tasks(self) - {asyncio.current_task(self)}:
+            await asyncio.wait(tasks, timeout=_BURIAL_S)
 
     def _note(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -195,8 +236,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _if_alive(process: Process, callback: _Callback, *arguments: Any) -> None:  # noqa: ANN401 - whatever the callback takes
-    if process.alive:
-        callback(*arguments)
+    process.when_alive(partial(callback, *arguments))
 
 
 def _tell(future: asyncio.Future[T], result: T) -> None:

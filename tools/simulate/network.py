@@ -57,8 +57,8 @@ class Line:
         self._loop = loop
         self._chance = chance
         self._held: list[Callable[[], None]] = []
-        self.is_cut = False
-        self.is_sick = False
+        self._cuts = 0
+        self._burdens = 0
         # When it was last anything but good.
         self.bad_s = -1e9
 
@@ -75,19 +75,41 @@ class Line:
         else:
             action()
 
-    def set(self, *, cut: bool, sick: bool) -> None:
-        """Cut it or mend it, make it slow or quick."""
-        if self.is_cut or self.is_sick:
-            self.bad_s = self._loop.time()
-        self.is_cut, self.is_sick = cut, sick
-        if not cut:
+    def cut(self) -> None:
+        """Let nothing through; faults may lie over each other, so it is whole when each has been mended."""
+        self._cuts += 1
+
+    def mend(self) -> None:
+        """Take back one cut, and let through what was held back if it was the last."""
+        self._cuts -= 1
+        self.bad_s = self._loop.time()
+        if not self._cuts:
             held, self._held = self._held, []
             for action in held:
                 self._loop.call_soon(action, context=nowhere())
 
+    def slow_down(self) -> None:
+        """Take long to carry anything."""
+        self._burdens += 1
+
+    def speed_up(self) -> None:
+        """Be quick again."""
+        self._burdens -= 1
+        self.bad_s = self._loop.time()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing gets through."""
+        return self._cuts > 0
+
+    @property
+    def is_sick(self) -> bool:
+        """Whether it takes long."""
+        return self._burdens > 0
+
     def good_since_s(self) -> float:
-        """Return since when it has been good; the end of time if it is not."""
-        return 1e9 if self.is_cut or self.is_sick else self.bad_s
+        """Return since when it has been whole and quick; the end of time if it is not."""
+        return 1e9 if self._cuts or self._burdens else self.bad_s
 
 
 class Trace:
@@ -105,6 +127,11 @@ class Trace:
         self._hash.update(line.encode() + b"\x00" + packed + b"\x00")
         if self.listen is not None:
             self.listen(line)
+
+    @property
+    def now_s(self) -> float:
+        """The virtual seconds since the start."""
+        return self._loop.time()
 
     def digest(self) -> str:
         """Return the hash so far."""

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tools.simulate.checks import agree, judge, lacking
 from tools.simulate.clients import Client
 from tools.simulate.loop import VirtualLoop
+from tools.simulate.membership import calm
+from tools.simulate.storm import Storm
 from tools.simulate.world import World
 
 _CONVERGE_S: Final = 60.0
@@ -57,20 +60,23 @@ def run_seed(seed: int, *, loud: bool = False) -> Outcome:
 
 
 async def _story(world: World) -> None:
-    world.found(world.chance.choice((2, 2, 2, 3, 3, 4, 5)))
+    world.found(world.chance.choice((2, 2, 2, 3, 3, 3, 4, 5, 6, 7)))
     clients = [Client(world) for _ in range(world.chance.randint(2, 4))]
     await asyncio.sleep(2)
-    until_s = world.loop.time() + 20
-    await asyncio.gather(*(client.run(until_s) for client in clients))
-    await _converge(world)
+    storm = Storm(world)
+    until_s = world.loop.time() + world.chance.uniform(5, 25)
+    await asyncio.gather(storm.rage(until_s), *(client.run(until_s) for client in clients))
+    await calm(world)
+    if await _agree(world):
+        judge(world)
 
 
-async def _converge(world: World) -> None:
+async def _agree(world: World) -> bool:
     until_s = world.loop.time() + _CONVERGE_S
     while world.loop.time() < until_s:
-        roots = [host.store().state_root() for host in world.hosts]
-        if all(root == roots[0] for root in roots) and not any(host.engine.missing_blobs() for host in world.hosts):
-            return
+        if all(host.is_serving and host.has_state() for host in world.hosts) and agree(world.hosts):
+            return True
         await asyncio.sleep(0.5)
-    vectors = {host.name: host.vector() for host in world.hosts}
-    world.fail(f"the nodes do not agree: {vectors}")
+    vectors = {host.name: (host.is_serving, host.has_state(), host.vector()) for host in world.hosts}
+    world.fail(f"the nodes do not agree: {vectors} {lacking(world.hosts)[:3]}")
+    return False

@@ -39,6 +39,8 @@ class World:
         self.counts: dict[str, int] = {}
         self._folder = folder
         self._operations = 0
+        self._machines = 0
+        self.clocks_were_wrong = False
 
     def count(self, what: str) -> None:
         """Count something."""
@@ -54,13 +56,15 @@ class World:
         self._operations += 1
         return self._operations
 
-    def new_host(self) -> Host:
-        """Return a machine with an empty disk."""
-        number = len(self.hosts) + len(self.left)
+    def new_host(self, *, joins: bool = False) -> Host:
+        """Return a machine with an empty disk, a member at once unless it joins later."""
+        number = self._machines
+        self._machines += 1
         node, name = f"{self.chance.getrandbits(24):06x}{number:02x}", f"n{number}"
         trust = SimulatedTrust(Identity(cluster=CLUSTER, node=node, name=name, slot=number), self.chance)
         host = Host(node, name, trust, network=self.network, ledger=self.ledger, folder=self._folder)
-        self.hosts.append(host)
+        if not joins:
+            self.hosts.append(host)
         return host
 
     def found(self, count: int) -> None:
@@ -88,9 +92,30 @@ class World:
         """Return the machines that take requests and are members with the cluster's state."""
         return [host for host in self.hosts if host.is_serving and host.has_state()]
 
-    def member_vectors(self) -> list[dict[str, int]]:
-        """Return what each machine's disk has."""
-        return [host.vector() for host in self.hosts]
+    def lose(self) -> None:
+        """Excuse what no machine has any more."""
+        if lost := self.ledger.lose(host.vector() for host in self.hosts):
+            self.trace.add(f"{lost} writes lost with the only disks that had them")
+            self.counts["writes lost with their disks"] = self.counts.get("writes lost with their disks", 0) + lost
+
+    def drop(self, host: Host) -> None:
+        """Take a machine away for good."""
+        host.kill(power=True)
+        self.left.append(host)
+        if host in self.hosts:
+            self.hosts.remove(host)
+            self.lose()
+
+    def were_joined(self, one: str, other: str, since_s: float) -> bool:
+        """Tell whether two nodes, or one with itself, have been well and joined by good lines since then."""
+        hosts = [host for host in self.hosts if host.node in (one, other)]
+        if len(hosts) < len({one, other}) or any(host.good_since_s() > since_s for host in hosts):
+            return False
+        if self.clocks_were_wrong and max(host.stamp_ms() for host in hosts) > min(host.clock.unix_ms() for host in hosts):
+            # Its stamps may be held back by the other one.
+            return False
+        lines = [self.network.line(one, other), self.network.line(other, one)] if one != other else []
+        return self.network.twisted == 0 and all(line.good_since_s() <= since_s for line in lines)
 
     def pick(self, among: Callable[[Host], bool] = lambda _: True) -> Host | None:
         """Draw a machine."""

@@ -1,0 +1,89 @@
+"""What a client may rely on while it works: its own writes, no step back, and no right that was taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from tools.simulate.facts import Fact
+from tools.simulate.host import Host
+from tools.simulate.world import World
+from twinhull.records.kinds import MEMBER, ROBOT, TAG, USER
+from twinhull.records.merge import Value
+
+# After a fault has ended, nodes find each other again and catch up within this time.
+SETTLE_S: Final = 6.0
+PUSHERS: Final = frozenset({1, 4, 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A write that a client knows of, and the node that told it."""
+
+    fact: Fact
+    node: str
+
+
+def target_of(fact: Fact) -> Value:
+    """Return the digest that a write of a tag names, None for a deletion."""
+    target = fact.fields.get("target")
+    return None if fact.deleted or not isinstance(target, dict) else target.get("digest")
+
+
+class Memory:
+    """What one client knows of each tag."""
+
+    def __init__(self, world: World) -> None:
+        """Know nothing."""
+        self._world = world
+        self._floors: dict[str, list[Floor]] = {}
+
+    def wrote(self, facts: Iterable[Fact], host: Host) -> None:
+        """Remember one's own write, which was said to be done."""
+        for fact in facts:
+            if fact.kind == TAG.name:
+                self._floors.setdefault(fact.key, []).append(Floor(fact, host.node))
+
+    def read(self, key: str, digest: str | None, host: Host, began_s: float) -> None:
+        """Judge an answer by what this client knew, and remember it."""
+        facts = self._world.ledger.of(TAG.name, key)
+        explaining = [fact for fact in facts if target_of(fact) == digest]
+        for floor in self._floors.get(key, ()):
+            if floor.fact.lost or not self._world.were_joined(floor.node, host.node, began_s - SETTLE_S):
+                continue
+            if all(floor.fact.saw(fact) for fact in explaining):
+                self._world.fail(
+                    f"{key} at {host.name} is {digest}, older than what {floor.fact.node} wrote as "
+                    f"{floor.fact.origin}:{floor.fact.seq} and {floor.node} told this client of"
+                )
+        if len(explaining) == 1 and explaining[0].acked_s < began_s:
+            self._floors.setdefault(key, []).append(Floor(explaining[0], host.node))
+
+
+def _may_not_push(fact: Fact) -> bool:
+    return fact.deleted or ("role" in fact.fields and fact.fields["role"] not in PUSHERS)
+
+
+def _is_disabled(fact: Fact) -> bool:
+    return fact.deleted or fact.fields.get("disable") is True
+
+
+def _is_deleted(fact: Fact) -> bool:
+    return fact.deleted
+
+
+_REVOKES: Final = {MEMBER.name: _may_not_push, ROBOT.name: _is_disabled, USER.name: _is_deleted}
+
+
+def judge_right(world: World, kind: str, key: str, host: Host, began_s: float) -> None:
+    """Judge that a node let somebody do something, which the record of that key can forbid."""
+    revokes = _REVOKES[kind]
+    facts = world.ledger.of(kind, key)
+    grants = [fact for fact in facts if not revokes(fact)]
+    for fact in facts:
+        if not revokes(fact) or fact.acked_s >= began_s or not world.were_joined(fact.node, host.node, began_s - SETTLE_S):
+            continue
+        if all(fact.saw(grant) for grant in grants):
+            world.fail(f"{kind} {key} has a right at {host.name} that {fact.origin}:{fact.seq} took away")
+            return

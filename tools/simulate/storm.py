@@ -1,0 +1,221 @@
+"""What goes wrong, by the seed's draw: lines, machines, clocks, disks, and administrators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tools.simulate.host import Host
+from tools.simulate.membership import join, leave, remove
+from tools.simulate.world import World
+
+_HOUR_MS: Final = 3_600_000
+_NODES_MAX: Final = 7
+_SUPERVISOR_S: Final = 0.3
+
+Fault = Callable[[], Awaitable[None]]
+
+
+class Storm:
+    """Brings one fault after the other, several at a time, until it is over."""
+
+    def __init__(self, world: World) -> None:
+        """Draw what this seed is about, so that each kind of fault also comes without the others."""
+        self._world = world
+        self._chance = world.chance
+        self._raging: set[asyncio.Task[None]] = set()
+        self._copies: list[tuple[Host, bytes]] = []
+        kinds: list[tuple[Fault, str, int]] = [
+            (self._partition, "partition", 20),
+            (self._one_way, "one-way partition", 10),
+            (self._slow_line, "slow line", 8),
+            (self._flapping, "flapping line", 6),
+            (self._twisted, "frames doubled and reordered", 6),
+            (self._kill_agent, "agent killed", 10),
+            (self._kill_worker, "worker killed", 6),
+            (self._kill_node, "node killed", 12),
+            (self._power, "power lost", 8),
+            (self._clock, "clock set wrong", 8),
+            (self._slow_disk, "slow disk", 6),
+            (self._full_disk, "full disk", 5),
+            (self._restore, "old copy restored", 10),
+            (self._pause, "exchange paused", 4),
+            (self._join, "node joins", 8),
+            (self._leave, "node leaves", 4),
+            (self._remove, "node removed", 4),
+        ]
+        self._kinds = self._chance.sample(kinds, self._chance.randint(1, len(kinds)))
+        self._pause_s = self._chance.choice((0.7, 1.5, 3.0))
+
+    async def rage(self, until_s: float) -> None:
+        """Let things go wrong until then, and return when all that was begun has ended."""
+        world = self._world
+        while world.loop.time() < until_s:
+            await asyncio.sleep(self._chance.expovariate(1 / self._pause_s))
+            if self._chance.random() < 0.3:
+                self._take_copy()
+            fault, name, _ = self._chance.choices(self._kinds, [weight for _, _, weight in self._kinds])[0]
+            world.trace.add(f"fault: {name}")
+            world.network.count(name)
+            task = world.loop.create_task(self._bring(fault))
+            self._raging.add(task)
+            task.add_done_callback(self._raging.discard)
+        while self._raging:
+            await asyncio.wait(list(self._raging))
+
+    @staticmethod
+    async def _bring(fault: Fault) -> None:
+        await fault()
+
+    async def _last(self, least_s: float, most_s: float) -> None:
+        await asyncio.sleep(self._chance.uniform(least_s, most_s))
+
+    # -- lines -----------------------------------------------------------------------------------------------------
+
+    async def _partition(self) -> None:
+        hosts = list(self._world.hosts)
+        self._chance.shuffle(hosts)
+        cut = self._chance.randint(1, max(1, len(hosts) - 1))
+        pairs = [(one.node, other.node) for one in hosts[:cut] for other in hosts[cut:]]
+        await self._cut([*pairs, *((other, one) for one, other in pairs)], 0.2, 9)
+
+    async def _one_way(self) -> None:
+        if len(self._world.hosts) > 1:
+            one, other = self._chance.sample(self._world.hosts, 2)
+            await self._cut([(one.node, other.node)], 0.2, 9)
+
+    async def _cut(self, pairs: list[tuple[str, str]], least_s: float, most_s: float) -> None:
+        for pair in pairs:
+            self._world.network.line(*pair).cut()
+        await self._last(least_s, most_s)
+        for pair in pairs:
+            self._world.network.line(*pair).mend()
+
+    async def _slow_line(self) -> None:
+        if len(self._world.hosts) > 1:
+            one, other = self._chance.sample(self._world.hosts, 2)
+            line = self._world.network.line(one.node, other.node)
+            line.slow_down()
+            await self._last(0.5, 6)
+            line.speed_up()
+
+    async def _flapping(self) -> None:
+        if len(self._world.hosts) > 1:
+            one, other = self._chance.sample(self._world.hosts, 2)
+            for _ in range(self._chance.randint(2, 6)):
+                await self._cut([(one.node, other.node), (other.node, one.node)], 0.05, 1)
+                await self._last(0.05, 1)
+
+    async def _twisted(self) -> None:
+        self._world.network.twisted = 0.03
+        await self._last(1, 6)
+        self._world.network.twisted = 0.0
+
+    # -- machines --------------------------------------------------------------------------------------------------
+
+    async def _kill_agent(self) -> None:
+        host = self._world.pick(lambda host: host.is_serving)
+        if host is not None:
+            host.kill_agent()
+            await asyncio.sleep(_SUPERVISOR_S)
+            if host.worker is not None:
+                host.start_agent()
+
+    async def _kill_worker(self) -> None:
+        host = self._world.pick(lambda host: host.is_serving)
+        if host is not None and host.worker is not None:
+            host.worker.process.kill()
+            host.note_bad()
+            await asyncio.sleep(_SUPERVISOR_S)
+            if host.agent is not None and host.agent.alive:
+                host.start_worker()
+
+    async def _kill_node(self) -> None:
+        await self._down(power=False)
+
+    async def _power(self) -> None:
+        await self._down(power=True)
+
+    async def _down(self, *, power: bool, before_start: Callable[[Host], None] = lambda _: None) -> None:
+        host = self._world.pick(lambda host: host.is_serving and host.has_state())
+        if host is None:
+            return
+        host.kill(power=power)
+        # A machine takes a while to come up, longer than any promise that was made before lasts.
+        await self._last(*((3, 9) if power else (0.1, 5)))
+        before_start(host)
+        if host in self._world.hosts:
+            host.start()
+
+    async def _clock(self) -> None:
+        host = self._world.pick()
+        if host is not None:
+            self._world.clocks_were_wrong = True
+            host.clock.off_ms = self._chance.randint(-_HOUR_MS, _HOUR_MS)
+            host.note_bad()
+            await self._last(0.5, 9)
+            host.clock.off_ms = 0
+            host.note_bad()
+
+    async def _slow_disk(self) -> None:
+        host = self._world.pick()
+        if host is not None:
+            host.has_slow_disk = True
+            await self._last(0.5, 6)
+            host.has_slow_disk = False
+            host.note_bad()
+
+    async def _full_disk(self) -> None:
+        host = self._world.pick()
+        if host is not None:
+            host.database.is_full = True
+            await self._last(0.5, 5)
+            host.database.is_full = False
+            host.note_bad()
+
+    def _take_copy(self) -> None:
+        host = self._world.pick(lambda host: host.has_state())
+        if host is not None:
+            self._copies.append((host, host.database.copy()))
+
+    async def _restore(self) -> None:
+        known = [(host, content) for host, content in self._copies if host in self._world.hosts and host.is_serving]
+        if not known:
+            return
+        host, content = self._chance.choice(known)
+        host.kill(power=False)
+        await self._last(0.1, 3)
+        host.database.put_back(content, in_place=self._chance.random() < 0.5)
+        self._world.lose()
+        host.start()
+
+    async def _pause(self) -> None:
+        host = self._world.pick(lambda host: host.is_serving)
+        if host is not None and host.agent is not None:
+            agent, engine = host.agent, host.engine
+            engine.pause(None)
+            host.is_paused = True
+            await self._last(0.5, 5)
+            host.is_paused = False
+            host.note_bad()
+            if agent.alive:
+                await agent.run(engine.neighbours.resume(None))
+
+    # -- members ---------------------------------------------------------------------------------------------------
+
+    async def _join(self) -> None:
+        member = self._world.pick(lambda host: host.is_serving and host.has_state())
+        if member is not None and len(self._world.hosts) < _NODES_MAX:
+            await join(self._world, member)
+
+    async def _leave(self) -> None:
+        await self._go(leave)
+
+    async def _remove(self) -> None:
+        await self._go(remove)
+
+    async def _go(self, how: Callable[[World, Host], Awaitable[None]]) -> None:
+        host = self._world.pick(lambda host: host.is_serving and host.has_state())
+        if host is not None and sum(one.has_state() for one in self._world.hosts) > 2:
+            await how(self._world, host)
