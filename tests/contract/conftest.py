@@ -74,3 +74,13 @@ def site(store: Store, clock: ManualClock, tmp_path: Path) -> Iterator[Site]:
     """A node with nothing in it but its collector."""
     with ThreadPoolExecutor(4) as executor:
         yield Site(store, clock, executor, tmp_path)
+
+
+@pytest.fixture
+def peer(tmp_path_factory: pytest.TempPathFactory, clock: ManualClock) -> Iterator[Store]:
+    """Another node's store: n2, on SQLite."""
+    directory = tmp_path_factory.mktemp("peer")
+    database = open_sqlite(directory)
+    migrate(database)
+    yield Store(database, node="n2", slot=1, clock=clock)
+    database.close()

@@ -177,7 +177,7 @@ TAMPERINGS = {
     "changed": ("UPDATE members SET role = 1", (MEMBER.name, KEY)),
     "removed": ("DELETE FROM tags", (TAG.name, tag_key("library/app", "latest"))),
     "forged": (
-        "INSERT INTO members VALUES ('library', 'u', 'mallory', 9, 1, 1, 1)",
+        "INSERT INTO members VALUES ('library', 'u', 'mallory', 9, 1, 1, 1, 0, 0)",
         (MEMBER.name, member_key("library", "u", "mallory")),
     ),
     "container": ("UPDATE projects SET public = (1 = 1)", (PROJECT.name, "library")),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.support.metadata import open_sqlite
+from tests.support.metadata import exchange
 from twinhull.catalog.audit import Deed, record_deed
 from twinhull.catalog.documents import (
     NUMBERED,
@@ -30,7 +30,6 @@ from twinhull.metadata import documents as queries
 from twinhull.metadata.audit import audit_keys_before, list_audit_records
 from twinhull.metadata.executions import find_execution, find_task, list_executions, list_tasks
 from twinhull.metadata.filtering import Exact, Fuzzy, Slice, Wanted
-from twinhull.metadata.migrate import migrate
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change
@@ -183,23 +182,6 @@ def test_documents_go_with_their_project_and_only_those_come_back_that_were_not_
         assert old is not None
         transaction.create(PROJECT, "library", old)
     assert names(store, LABEL, project="library") == ["kept"]
-
-
-def exchange(ours: Store, theirs: Store) -> None:
-    """Bring every record of either store to the other."""
-    for source, target in ((ours, theirs), (theirs, ours)):
-        with target.write() as transaction:
-            for change in source.records_after("", "", 1000):
-                transaction.merge_record(change)
-
-
-@pytest.fixture
-def peer(tmp_path_factory: pytest.TempPathFactory, clock: ManualClock) -> Iterator[Store]:
-    """Another node's store."""
-    database = open_sqlite(tmp_path_factory.mktemp("peer"))
-    migrate(database)
-    yield Store(database, node="n2", slot=1, clock=clock)
-    database.close()
 
 
 def test_label_that_was_hung_on_the_old_project_elsewhere_is_not_in_the_new_one(store: Store, peer: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,15 +25,6 @@ from twinhull.records.kinds import MANIFEST, MEMBER, SETTING, USER, content_key,
 from twinhull.records.merge import Kind, Record, Value, decode, encode
 
 ALL: Final = 10_000
-
-
-@pytest.fixture
-def peer(tmp_path: Path, clock: ManualClock) -> Iterator[Store]:
-    """Another node, n2, with a clock of the same time."""
-    database = open_sqlite(tmp_path / "peer")
-    migrate(database)
-    yield Store(database, node="n2", slot=1, clock=clock)
-    database.close()
 
 
 def create(store: Store, kind: Kind, key: str, fields: dict[str, Value], *, number: int | None = None) -> Change:

@@ -72,13 +72,18 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
         projects,
         ("library", 42, "alice", '{"auto_scan":"false","public":"true"}', True, 5, 6),
     ),
-    MEMBER.name: ("library/u/alice", {"role": 2, **TIMES}, members, ("library", "u", "alice", 42, 2, 5, 6)),
+    MEMBER.name: (
+        "library/u/alice",
+        {"role": 2, "life": [1, 0, "n1", 7], "entity_life": [1, 0, "n1", 8], **TIMES},
+        members,
+        ("library", "u", "alice", 42, 2, 5, 6, 7, 8),
+    ),
     ROBOT.name: (
         "library+ci",
         {"level": "project", "project": "library", "description": "d", "permissions": [{"kind": "project"}], "disable": True}
-        | {"secret_hash": "h", "duration_days": 30, "expires_at_s": 99, **TIMES},
+        | {"secret_hash": "h", "duration_days": 30, "expires_at_s": 99, "life": [1, 0, "n1", 7], **TIMES},
         robots,
-        ("library+ci", 42, "project", "library", "d", '[{"kind":"project"}]', True, "h", 30, 99, 5, 6),
+        ("library+ci", 42, "project", "library", "d", '[{"kind":"project"}]', True, "h", 30, 99, 5, 6, 7),
     ),
     SESSION_END.name: ("f00", {"expires_ms": 7}, ended_sessions, ("f00", 7)),
     REPOSITORY.name: (

@@ -98,6 +98,8 @@ def test_new_columns_are_filled_from_the_records_when_a_database_is_upgraded(emp
     with empty.write() as connection:
         for index in ("manifests_by_accessory_of", "manifests_listed"):
             connection.execute(text(f"DROP INDEX {index}"))
+        for table, column in (("members", "project_life"), ("members", "entity_life"), ("robots", "project_life")):
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         for column in ("config_type", "type", "icon", "attributes", "accessory_type", "accessory_of", "tagged", "listed"):
             connection.execute(text(f"ALTER TABLE manifests DROP COLUMN {column}"))
         # What came later is not there yet.

@@ -46,6 +46,14 @@ def open_address(address: str) -> Database:
     return PostgresDatabase(address) if "://" in address else open_sqlite(Path(address))
 
 
+def exchange(ours: Store, theirs: Store) -> None:
+    """Bring every record of either store to the other."""
+    for source, target in ((ours, theirs), (theirs, ours)):
+        with target.write() as transaction:
+            for change in source.records_after("", "", 10_000):
+                transaction.merge_record(change)
+
+
 def empty(database: Database) -> None:
     """Take everything out of a PostgreSQL database: that is quicker than making another."""
     with database.write() as connection:

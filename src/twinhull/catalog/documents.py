@@ -16,9 +16,9 @@ from concurrent.futures import Executor
 from typing import Final
 
 from twinhull.catalog.accounts import Written, changed_only, written
-from twinhull.kit.errors import Conflict, NotFound, ProjectUnknown
+from twinhull.catalog.lives import life_of_project
+from twinhull.kit.errors import Conflict, NotFound
 from twinhull.metadata import documents as queries
-from twinhull.metadata.accounts import find_project
 from twinhull.metadata.documents import Document
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
@@ -27,7 +27,6 @@ from twinhull.records.kinds import (
     DOCUMENTS,
     LABEL,
     LIFE,
-    PROJECT,
     artifact_label_key,
     document_key,
     life_of,
@@ -42,7 +41,7 @@ def create_document(
     transaction: Transaction, kind: Kind, fields: Mapping[str, Value], *, project: str = "", name: str | None = ""
 ) -> int:
     """Make a document and return its id, or raise Conflict for a name that is taken, ProjectUnknown for no project."""
-    life = _life_of_project(transaction, project)
+    life = life_of_project(transaction, project)
     number = transaction.next_id(kind)
     key = document_key(project, str(number) if name is NUMBERED else name)
     if queries.find(transaction.connection, kind, key) is not None:
@@ -51,7 +50,7 @@ def create_document(
     transaction.delete(kind, key)
     now_ms = transaction.now_ms()
     complete = {"created_ms": now_ms, "updated_ms": now_ms, **fields}
-    transaction.create(kind, key, complete if life is None else {**complete, LIFE: life}, number=number)
+    transaction.create(kind, key, {**complete, **life}, number=number)
     return number
 
 
@@ -140,15 +139,6 @@ def detach_all_labels(transaction: Transaction, repository: str, digest: str) ->
     """Take off all labels of an artifact that is being deleted."""
     for key in queries.label_keys(transaction.connection, repository, digest):
         transaction.delete(ARTIFACT_LABEL, artifact_label_key(repository, digest, key))
-
-
-def _life_of_project(transaction: Transaction, project: str) -> Value:
-    if not project:
-        return None
-    record = transaction.get(PROJECT, project)
-    if record is None or find_project(transaction.connection, project) is None:
-        raise ProjectUnknown(f"project {project} not found")
-    return life_of(values_of(PROJECT, record).get("ids"))
 
 
 class Documents:

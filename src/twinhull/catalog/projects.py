@@ -12,6 +12,7 @@ from typing import Final
 from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.documents import delete_documents_of
+from twinhull.catalog.lives import lives_of_member
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project
@@ -195,11 +196,14 @@ def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str
 
 def _add_member(transaction: Transaction, project: str, user: str, role: int) -> int:
     key = member_key(project, "u", user)
-    if transaction.values(MEMBER, key) is not None:
+    if queries.find_role(transaction.connection, project, user) is not None:
         raise Conflict("Failed to add project member, already exist group or project member, groupMemberID:0")
+    # One that lives and has no role hung on an earlier project, or user, of that name.
+    transaction.delete(MEMBER, key)
     number = transaction.next_id(MEMBER)
     now_ms = transaction.now_ms()
-    transaction.create(MEMBER, key, {"role": int(role), "created_ms": now_ms, "updated_ms": now_ms}, number=number)
+    lives = lives_of_member(transaction, project, "u", user)
+    transaction.create(MEMBER, key, {"role": int(role), "created_ms": now_ms, "updated_ms": now_ms, **lives}, number=number)
     return number
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from twinhull.auth.passwords import PasswordChecker, RandomBytes, hash_secret, new_secret, require_strong
 from twinhull.catalog.accounts import Written, changed_only, written
+from twinhull.catalog.lives import life_of_project
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Robot
@@ -208,7 +209,7 @@ def _require_projects(transaction: Transaction, permissions: Sequence[Mapping[st
 
 
 def _create(transaction: Transaction, key: str, new: NewRobot, fields: dict[str, Value]) -> int:
-    if transaction.values(ROBOT, key) is not None:
+    if queries.find_robot(transaction.connection, key) is not None:
         project = queries.find_project(transaction.connection, str(fields["project"]))
         raise Conflict(f"robot account {project.id if project else 0}:{key} already exists")
     now_ms = transaction.now_ms()
@@ -216,8 +217,11 @@ def _create(transaction: Transaction, key: str, new: NewRobot, fields: dict[str,
     fields.update(
         created_ms=now_ms, updated_ms=now_ms, duration_days=new.duration_days or days, expires_at_s=_expiry_s(now_ms, days)
     )
+    # One that lives and can't be found hung on an earlier project of that name.
+    transaction.delete(ROBOT, key)
     number = transaction.next_id(ROBOT)
-    transaction.create(ROBOT, key, fields, number=number)
+    lives = life_of_project(transaction, str(fields["project"]))
+    transaction.create(ROBOT, key, {**fields, **lives}, number=number)
     return number
 
 

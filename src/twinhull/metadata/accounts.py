@@ -1,7 +1,8 @@
 """Queries for users, robots, members and projects: who may be who, on the tables that the log keeps right.
 
 Members and robots of a deleted project, and members whose user is deleted, are in their tables still, since a push
-from elsewhere may bring the project back; every query here leaves them out until it does.
+from elsewhere may bring the project back; every query here leaves them out until it does, and for good once a project or
+user of that name is made anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
+from twinhull.metadata.lives import in_living_project, is_living_member
 from twinhull.metadata.tables.accounts import ended_sessions, id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
 from twinhull.metadata.tables.log import records
@@ -192,7 +194,7 @@ def _visible(wanted: ProjectFilter) -> ColumnElement[bool]:
     seen: list[ColumnElement[bool]] = [projects.c.public.is_(True)]
     if wanted.member:
         of_member = select(members.c.project).where(members.c.entity == wanted.member, members.c.entity_type == "u")
-        seen.append(projects.c.name.in_(of_member))
+        seen.append(projects.c.name.in_(of_member.where(is_living_member())))
     if wanted.named:
         seen.append(projects.c.name.in_(wanted.named))
     return or_(*seen)
@@ -226,11 +228,11 @@ def count_repositories(connection: Connection, names: Iterable[str]) -> dict[str
 
 
 def _living_members() -> Select[Any]:
+    shown = [column for column in members.c if not column.name.endswith("_life")]
     return (
-        select(members, func.coalesce(users.c.id, 0).label("entity_id"))
-        .join(projects, projects.c.name == members.c.project)
+        select(*shown, func.coalesce(users.c.id, 0).label("entity_id"))
         .outerjoin(users, and_(users.c.name == members.c.entity, members.c.entity_type == "u"))
-        .where(or_(members.c.entity_type != "u", users.c.name.is_not(None)))
+        .where(is_living_member())
     )
 
 
@@ -239,8 +241,9 @@ def _member(row: RowMapping) -> Member:
 
 
 def find_role(connection: Connection, project: str, user: str) -> int | None:
-    """Return the role of a user in a project; the caller knows that both live."""
-    query = select(members.c.role).where(members.c.project == project, members.c.entity_type == "u", members.c.entity == user)
+    """Return the role of a user in a project."""
+    of_user = (members.c.project == project, members.c.entity_type == "u", members.c.entity == user)
+    query = select(members.c.role).where(*of_user, is_living_member())
     role = connection.execute(query).scalar()
     return int(role) if role is not None else None
 
@@ -268,7 +271,7 @@ def list_members(
 def roles_of(connection: Connection, user: str, names: Iterable[str]) -> dict[str, int]:
     """Return the user's role in each of these projects; those without one are left out."""
     query = select(members.c.project, members.c.role).where(
-        members.c.entity == user, members.c.entity_type == "u", members.c.project.in_(list(names))
+        members.c.entity == user, members.c.entity_type == "u", members.c.project.in_(list(names)), is_living_member()
     )
     return {row[0]: row[1] for row in connection.execute(query)}
 
@@ -295,8 +298,8 @@ def member_keys(connection: Connection, *, project: str = "", user: str = "") ->
 
 
 def _living_robots() -> Select[Any]:
-    in_project = select(literal(1)).where(projects.c.name == robots.c.project).exists()
-    return select(robots).where(or_(robots.c.project == "", in_project))
+    shown = [column for column in robots.c if not column.name.endswith("_life")]
+    return select(*shown).where(in_living_project(robots.c.project, robots.c.project_life))
 
 
 def _robot(row: RowMapping) -> Robot:

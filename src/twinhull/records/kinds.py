@@ -33,6 +33,8 @@ _QUIET: Final = frozenset({"ids", "created_ms", "updated_ms"})
 # In which life of its project, or of its label, something was made: the newest entry of that one's `ids` then. Projects
 # die and are made anew under the same name; what was hung on the old one meanwhile has no place in the new one.
 LIFE: Final = "life"
+# And a member in which life of its user or group.
+ENTITY_LIFE: Final = "entity_life"
 
 
 _LIFE_LENGTH: Final = 4
@@ -76,13 +78,16 @@ USER: Final = Kind(  # user name
 )
 PROJECT: Final = Kind(name="project", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # project name
 MEMBER: Final = Kind(  # project/u/user name or project/g/group name
-    name="member", delete_wins=True, resolvers={**_COMMON, "role": weakest(_role_power)}, quiet=_QUIET
+    name="member",
+    delete_wins=True,
+    resolvers={**_COMMON, LIFE: greatest, ENTITY_LIFE: greatest, "role": weakest(_role_power)},
+    quiet=_QUIET | {LIFE, ENTITY_LIFE},
 )
 ROBOT: Final = Kind(  # full name without prefix: name, or project+name
     name="robot",
     delete_wins=True,
-    resolvers={**_COMMON, "disable": weakest(_lower_if(weaker=True))},
-    quiet=_QUIET,
+    resolvers={**_COMMON, LIFE: greatest, "disable": weakest(_lower_if(weaker=True))},
+    quiet=_QUIET | {LIFE},
     secret=frozenset({"secret_hash"}),
 )
 SESSION_END: Final = Kind(name="session_end", delete_wins=False)  # id of a browser's session that was logged out

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of, times_of
 from twinhull.metadata.tables.accounts import ended_sessions, members, nodes, robots, settings, users
 from twinhull.metadata.tables.columns import upsert
-from twinhull.records.kinds import id_and_aliases, split_member_key
+from twinhull.records.kinds import ENTITY_LIFE, LIFE, id_and_aliases, number_of_life, split_member_key
 from twinhull.records.merge import Value
 
 
@@ -73,6 +73,8 @@ def _member(connection: Connection, key: str, values: Values | None) -> None:
         "entity": entity,
         "id": id_and_aliases(values.get("ids"))[0],
         "role": number_of(values.get("role")),
+        "project_life": number_of_life(values.get(LIFE)),
+        "entity_life": number_of_life(values.get(ENTITY_LIFE)),
         **times_of(values),
     }
     upsert(members).run(connection, row)
@@ -93,6 +95,7 @@ def _robot(connection: Connection, key: str, values: Values | None) -> None:
         "secret_hash": text_of(values.get("secret_hash")),
         "duration_days": number_of(values.get("duration_days"), -1),
         "expires_at_s": number_of(values.get("expires_at_s"), -1),
+        "project_life": number_of_life(values.get(LIFE)),
         **times_of(values),
     }
     upsert(robots).run(connection, row)

@@ -68,6 +68,9 @@ members: Final = Table(
     Column("role", Integer, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # The id of the project, and of the user or group, in whose life it was made; 0: any.
+    Column("project_life", BigInteger, nullable=False),
+    Column("entity_life", BigInteger, nullable=False),
     Index("members_by_entity", "entity", "entity_type"),
     Index("members_by_id", "id"),
     info=DERIVED,
@@ -91,6 +94,8 @@ robots: Final = Table(
     Column("expires_at_s", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # The id of the project in whose life it was made; 0: any.
+    Column("project_life", BigInteger, nullable=False),
     Index("robots_by_id", "id"),
     Index("robots_by_project", "project"),
     info=DERIVED,
