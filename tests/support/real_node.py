@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tests.support.processes import POLL_S, last_lines, stop, wait_until
+from tests.support.processes import POLL_S, ServerFailed, last_lines, stop, wait_until
 from tests.support.registry_client import RegistryClient, Repository
 from tests.support.single import ADMIN_PASSWORD, free_address, is_ready, twinhull
 from twinhull.kit.clock import SystemClock
@@ -118,6 +118,14 @@ class RealNode:
     def wait_ready(self) -> None:
         """Return once the node calls itself ready."""
         wait_until(lambda: is_ready(self.address), process=self.running, log=self.log, limit_s=START_LIMIT_S)
+
+    def becomes_ready(self, limit_s: float) -> bool:
+        """Tell whether the node calls itself ready within so long, before it ends."""
+        try:
+            wait_until(lambda: is_ready(self.address), process=self.running, log=self.log, limit_s=limit_s)
+        except ServerFailed:
+            return False
+        return True
 
     def kill(self) -> None:
         """Kill all of the node's processes at once, as a power failure does."""

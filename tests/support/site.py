@@ -160,6 +160,10 @@ class Act:
         """Note that from now until everything has healed these pairs of nodes need not know of each other's writes."""
         self._disturbances.append(Disturbance(pairs=pairs, began_s=self._clock.monotonic_s()))
 
+    def forgets(self, name: str) -> None:
+        """Note that a node was put back to what it was, and knows what it wrote itself only from the others."""
+        self.disturb(frozenset({frozenset((name,))}))
+
     def disturb_node(self, name: str) -> None:
         """Note the same of one node and every other."""
         self.disturb(pairs_of(self.site.nodes, lambda one, other: name in (one, other)))

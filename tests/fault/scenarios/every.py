@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fault.scenarios import deaths, links, rights
+from tests.fault.scenarios import clocks, deaths, disks, joins, links, rights
 from tests.fault.scenarios.registry import SCENARIOS
 
-__all__ = ["SCENARIOS", "deaths", "links", "rights"]
+__all__ = ["SCENARIOS", "clocks", "deaths", "disks", "joins", "links", "rights"]
