@@ -21,7 +21,7 @@ FACES: Final = ("registry", "harbor", "peer", "portal")
 PACKAGE: Final = Path("src/twinhull")
 BANNED_NAMES: Final = frozenset({"utils", "util", "common", "helpers", "helper", "misc", "manager", "core", "base"})
 ALLOWED_NAMES: Final = frozenset({PACKAGE / "mirror/adapters/base.py"})
-KIT: Final = frozenset({"__init__", "errors", "clock", "hlc", "digest", "reference"})
+KIT: Final = frozenset({"__init__", "errors", "clock", "fail_points", "hlc", "digest", "reference"})
 FOR_TYPES_ALONE: Final = "TYPE_CHECKING"
 
 

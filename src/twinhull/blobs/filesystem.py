@@ -28,6 +28,7 @@ from twinhull.kit.errors import (
     RangeInvalid,
     TwinhullError,
 )
+from twinhull.kit.fail_points import fail_point
 
 _NS_PER_MS: Final = 1_000_000
 
@@ -172,7 +173,9 @@ class FilesystemBlobs:
                 if not synced:
                     os.fsync(fd)
                 os.utime(fd)
+                fail_point("blob-verified")
                 source.replace(target)
+                fail_point("blob-in-place")
             os.fsync(shard)
 
     # -- uploads -----------------------------------------------------------------------------------------------------------

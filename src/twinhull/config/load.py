@@ -9,12 +9,13 @@ from typing import Final, NamedTuple
 
 from twinhull.config.harbor_yml import HarborFile, read_harbor_yml
 from twinhull.config.settings import SETTINGS, Settings, build_settings
+from twinhull.kit import fail_points
 
 _VARIABLES: Final = {info.variable: path for path, info in SETTINGS.items()}
 # The file named by --config can come from the environment too; it is the only variable that is not a setting.
 CONFIG_VARIABLE: Final = "TWINHULL_CONFIG"
-# Variables of our own test suite and tools; they mean nothing to a node and are no typing mistake.
-_FOREIGN: Final = ("TWINHULL_TEST_", "TWINHULL_BENCH_")
+# Variables of our own test suite and tools; they are no settings of a node and no typing mistake.
+_FOREIGN: Final = ("TWINHULL_TEST_", "TWINHULL_BENCH_", fail_points.VARIABLE)
 
 
 class Loaded(NamedTuple):

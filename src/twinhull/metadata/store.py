@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, text
 
 from twinhull.kit.clock import Clock
+from twinhull.kit.fail_points import fail_point
 from twinhull.metadata.database import Database
 from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, move
 from twinhull.metadata.summaries import is_content, is_whole
@@ -115,8 +116,12 @@ class Store:
             transaction = Transaction(connection, node=self._node, slot=self._slot, clock=self._clock)
             yield transaction
             transaction.finish()
+            if transaction.seq:
+                fail_point("write-before-commit")
             if transaction.position:
                 self._database.publish(transaction.position)
+        if transaction.seq:
+            fail_point("write-committed")
 
     def close(self) -> None:
         """Close the database."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from twinhull.kit.errors import ClockAhead, ProtocolError, SnapshotRefused, TwinhullError, Unstorable
+from twinhull.kit.fail_points import fail_point
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import SnapshotPage
@@ -51,7 +52,10 @@ def apply_changes(store: Store, changes: list[Change], held: Mapping[str, Held] 
 
     Origins that are held up are tried again when the change comes that was due; all that are now are in the answer.
     """
-    return _Applying(store, held or {}).run(changes)
+    applied = _Applying(store, held or {}).run(changes)
+    if applied.changes:
+        fail_point("changes-applied")
+    return applied
 
 
 class _Applying:
@@ -143,6 +147,8 @@ def apply_page(store: Store, page: SnapshotPage) -> Applied:
                 transaction.reached(page.vector)
     except (*_REFUSED, *_MALFORMED):
         return _page_one_by_one(store, page)
+    if page.vector is None:
+        fail_point("snapshot-page-applied")
     return Applied(page.records, store.vector())
 
 

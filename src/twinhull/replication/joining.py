@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import JoinRefused, PeerUnavailable
+from twinhull.kit.fail_points import fail_point
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
@@ -127,6 +128,7 @@ def join(invite: Invite, trust: Trust, *, name: str, address: str, url: str) -> 
     answer = msgspec.msgpack.decode(
         _call(invite.address, context, "POST", "/peer/v1/join", msgspec.json.encode(wish)), type=JoinAnswer
     )
+    fail_point("join-answered")
     return trust.adopt(answer, node, name)
 
 

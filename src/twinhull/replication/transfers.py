@@ -20,6 +20,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
+from twinhull.kit.fail_points import fail_point
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread, to_its_end
@@ -167,6 +168,7 @@ class Transfers:
             if transfer.size == 0 or upload.offset < transfer.size:
                 sink = self.sink(peer, transfer, upload)
                 await self.moved(lambda: peer.download(digest, upload.offset, sink))
+                fail_point("blob-fetched")
             await self.moved(lambda: upload.commit(digest))
             self.count(peer.node, "ok")
         finally:

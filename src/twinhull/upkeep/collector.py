@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from twinhull.blobs.store import BlobStore
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
+from twinhull.kit.fail_points import fail_point
 from twinhull.metadata import garbage, members
 from twinhull.metadata.garbage import InRepository
 from twinhull.metadata.garbage_collections import Order, Outcome
@@ -187,6 +188,8 @@ class Collector:
             waiting = sum(verdict is Verdict.WAIT for verdict in verdicts.values())
             here = {digest for digest in condemned if self._blobs.stat(digest) is not None}
             sizes = self._blobs.discard(condemned, untouched_since_ms=due_ms)
+            if sizes:
+                fail_point("garbage-discarded")
             # What is here and was spared has been touched: its link is being written, or its grace begins anew.
             spared = here - sizes.keys()
             garbage.begin_grace_again(connection, [(digest, "") for digest in spared], self._clock.unix_ms())
@@ -195,7 +198,10 @@ class Collector:
             return _Swept(len(sizes), sum(sizes.values()), waiting + len(spared))
 
         try:
-            return await self._access.write(remove)
+            swept = await self._access.write(remove)
+            if swept.blobs:
+                fail_point("garbage-forgotten")
+            return swept
         finally:
             # Also after a failure: what was discarded has no name, and on a full disk its space is what is wanted.
             await self._access.run(self._blobs.empty_trash)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def main() -> int:
         for one in chosen or SCENARIOS.values():
             print(f"{one.name:28} {one.title}")
         return 0 if chosen else 2
+    # Else an end from outside would leave nodes and namespaces behind.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     with running_site(Path(tempfile.mkdtemp(prefix="faults-"))) as site:
         results = []
         for one in chosen:

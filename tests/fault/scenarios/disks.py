@@ -12,6 +12,7 @@ from tests.support.real_node import RealNode
 from tests.support.site import Act
 
 _SMALL_DISK_MB = 128
+_SOCKETS = shutil.ignore_patterns("*.sock")
 
 
 def _on_small_disk(act: Act, node: RealNode) -> None:
@@ -21,13 +22,13 @@ def _on_small_disk(act: Act, node: RealNode) -> None:
     node.data_dir.rename(kept)
     node.data_dir.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK_MB}m", "tmpfs", node.data_dir], check=True)
-    shutil.copytree(kept, node.data_dir, symlinks=True, dirs_exist_ok=True)
 
     def leave() -> None:
-        node.stop()
+        node.kill()
         subprocess.run(["umount", "--lazy", node.data_dir], check=True)
 
     act.afterwards(leave)
+    shutil.copytree(kept, node.data_dir, symlinks=True, dirs_exist_ok=True, ignore=_SOCKETS)
     node.start()
 
 
@@ -78,7 +79,7 @@ def database_of_an_hour_ago(act: Act) -> None:
     node = act.node("b")
     node.stop()
     old = node.directory / "old"
-    shutil.copytree(node.data_dir, old, symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    shutil.copytree(node.data_dir, old, symlinks=True, ignore=_SOCKETS)
     node.start()
     with act.clients():
         act.go_on(5)
