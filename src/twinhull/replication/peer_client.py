@@ -232,7 +232,7 @@ def peer_clients(session: aiohttp.ClientSession, trust: Trust) -> Callable[[Node
 
 def _read(answer: bytes, form: type[Answer]) -> Answer:
     try:
-        return _read(answer, form)
+        return msgspec.msgpack.decode(answer, type=form)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"a peer's answer cannot be read: {error}") from error
 
