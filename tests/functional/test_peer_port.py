@@ -11,17 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import ClientSession, web
 
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.kit.errors import BlobUnknown, PeerUnavailable
+from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.port import PeerPort
 from twinhull.replication.peer_client import PeerClient
-from twinhull.replication.protocol import BULK_PROTOCOL
+from twinhull.replication.protocol import BULK_PROTOCOL, VectorAnswer
 from twinhull.replication.tails import Tails
 from twinhull.replication.trust import Trust, server_name
 
@@ -51,17 +52,20 @@ class Port:
         self.sent_bytes = 0
         self.number = 0
         self.session: ClientSession | None = None
+        # What is answered to a question.
+        self.answer = b""
 
     def on_sent(self, _node: str, count: int) -> None:
         """Count."""
         self.sent_bytes += count
 
     def client(self) -> PeerClient:
-        """Return a member's client for bytes; it asks no questions."""
+        """Return a member's client."""
         bulk_tls = self.trust.client_context()
         bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
         assert self.session is not None
-        return PeerClient(self.node, f"127.0.0.1:{self.number}", session=self.session, tls=bulk_tls, bulk_tls=bulk_tls)
+        tls = self.trust.client_context()
+        return PeerClient(self.node, f"127.0.0.1:{self.number}", session=self.session, tls=tls, bulk_tls=bulk_tls)
 
 
 @asynccontextmanager
@@ -72,8 +76,12 @@ async def listening(port: Port) -> AsyncIterator[None]:
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
+    async def vector(_request: web.Request) -> web.Response:
+        return web.Response(body=port.answer)
+
     application = web.Application()
     application.router.add_get("/hello", hello)
+    application.router.add_post("/peer/v1/vector", vector)
     runner = web.AppRunner(application)
     await runner.setup()
     assert runner.server is not None
@@ -118,6 +126,15 @@ async def test_blob_that_is_not_here_is_unknown(port: Port) -> None:
     async with listening(port):
         with pytest.raises(BlobUnknown):
             await asyncio.to_thread(download, port.client())
+
+
+async def test_answer_is_read_and_one_that_is_none_is_refused(port: Port) -> None:
+    async with listening(port):
+        port.answer = msgspec.msgpack.encode(VectorAnswer(vector={"a": 3}))
+        assert await port.client().vector(timeout_s=5) == {"a": 3}
+        for port.answer in (b"", b"\xc1", msgspec.msgpack.encode({"vector": "a"})):
+            with pytest.raises(ProtocolError, match="cannot be read"):
+                await port.client().vector(timeout_s=5)
 
 
 async def test_upload_is_followed_to_its_end_and_one_that_is_given_up_never_looks_whole(port: Port) -> None:
