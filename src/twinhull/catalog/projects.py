@@ -31,9 +31,10 @@ METADATA_KEYS: Final = ("public", "enable_content_trust", "prevent_vul", "severi
 METADATA_VALUE_LENGTH_MAX: Final = 255
 # Each item is a field of its own, so that two nodes can change different ones at the same time.
 _METADATA_FIELD: Final = "metadata."
-# Shown with the others, and written with the retention policy alone: its id.
-_RETENTION_KEY: Final = "retention_id"
-_KEPT_KEYS: Final = (*METADATA_KEYS, _RETENTION_KEY)
+# Shown with the others, and written by what they are about alone: the ids of the retention policy and of the scanner.
+RETENTION_KEY: Final = "retention_id"
+SCANNER_KEY: Final = "projectScanner"
+_KEPT_KEYS: Final = (*METADATA_KEYS, RETENTION_KEY, SCANNER_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +208,10 @@ def _add_member(transaction: Transaction, project: str, user: str, role: int) ->
     return number
 
 
-def set_retention(transaction: Transaction, name: str, policy: int | None) -> None:
-    """Show that a project has that retention policy, or none; raises ProjectUnknown."""
+def set_shown(transaction: Transaction, name: str, key: str, value: str | None) -> None:
+    """Show something among a project's metadata that clients can't set there, or no more; raises ProjectUnknown."""
     keep_alive(transaction, _existing(transaction, name))
-    shown = str(policy) if policy is not None else None
-    transaction.put(PROJECT, name, {_METADATA_FIELD + _RETENTION_KEY: shown, "updated_ms": transaction.now_ms()})
+    transaction.put(PROJECT, name, {_METADATA_FIELD + key: value, "updated_ms": transaction.now_ms()})
 
 
 def keep_alive(transaction: Transaction, project: Project) -> None:

@@ -105,4 +105,4 @@ def endpoint(text: str) -> str:
         raise Invalid(f"invalid scheme: {parts.scheme[:64]}")
     if not parts.hostname or (port is not None and port > _PORT_MAX):
         raise Invalid(f'parse "{shown}": no host in it')
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document
 from twinhull.catalog.executions import begin_execution
-from twinhull.catalog.projects import set_retention
+from twinhull.catalog.projects import RETENTION_KEY, set_shown
 from twinhull.catalog.retention import TEMPLATES, Policy, require_policy
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, time_of
@@ -89,7 +89,7 @@ class RetentionsApi:
             if held is not None:
                 raise Invalid(f"bad request: project {project.id} already has retention policy {held.id}")
             number = create_document(transaction, RETENTION, _fields(policy), project=project.name)
-            set_retention(transaction, project.name, number)
+            set_shown(transaction, project.name, RETENTION_KEY, str(number))
             return number
 
         made = await self._documents.write(create)
@@ -118,7 +118,7 @@ class RetentionsApi:
         policy, project = await self._policy(request, "delete")
 
         def delete(transaction: Transaction) -> int:
-            set_retention(transaction, project.name, None)
+            set_shown(transaction, project.name, RETENTION_KEY, None)
             return delete_document(transaction, RETENTION, policy.id)
 
         deleted = await self._documents.write(delete)

@@ -149,6 +149,7 @@ def _rules(parts: Parts) -> Sequence[Subject]:
         store=parts.store,
         executor=parts.executor,
         sealer=parts.sealer,
+        origin_of=parts.forwarding.origin_of,
         data_dir=parts.data_dir,
         grace_s=parts.grace_s,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.collections import Collections
 from twinhull.catalog.documents import Documents
+from twinhull.catalog.scanners import Scanners
 from twinhull.catalog.schedules import Schedules
 from twinhull.harbor.access import Access
 from twinhull.harbor.adapters import AdaptersApi
@@ -21,19 +22,27 @@ from twinhull.harbor.immutability import ImmutabilityApi
 from twinhull.harbor.jobs import JobsApi
 from twinhull.harbor.labels import LabelsApi
 from twinhull.harbor.purges import PurgesApi
+from twinhull.harbor.registries import RegistriesApi
+from twinhull.harbor.replicating import ReplicatingApi
+from twinhull.harbor.replication import ReplicationApi
 from twinhull.harbor.retentions import RetentionsApi
 from twinhull.harbor.routes import Subject
+from twinhull.harbor.scanners import ScannersApi
+from twinhull.harbor.scans import ScansApi
 from twinhull.harbor.security import SecurityApi
 from twinhull.harbor.storage import StorageApi, Volume
 from twinhull.harbor.webhooks import WebhooksApi
 from twinhull.metadata.store import Store
+from twinhull.mirror.calls import Calls
+from twinhull.web.middleware import OriginOf
 
 
 def rule_subjects(
-    *, access: Access, store: Store, executor: Executor, sealer: Sealer, data_dir: Path, grace_s: float
+    *, access: Access, store: Store, executor: Executor, sealer: Sealer, origin_of: OriginOf, data_dir: Path, grace_s: float
 ) -> Sequence[Subject]:
     """Return the subjects, in the order in which their paths are tried."""
     documents = Documents(store=store, executor=executor)
+    calls = Calls()
     return [
         LabelsApi(access=access, documents=documents),
         ImmutabilityApi(access=access, documents=documents),
@@ -41,6 +50,10 @@ def rule_subjects(
         WebhooksApi(access=access, documents=documents, sealer=sealer),
         AllowlistApi(access=access, documents=documents),
         AdaptersApi(access=access),
+        RegistriesApi(access=access, documents=documents, sealer=sealer, foreign=calls),
+        ReplicationApi(access=access, documents=documents, origin_of=origin_of),
+        ReplicatingApi(access=access, documents=documents),
+        ScannersApi(access=access, scanners=Scanners(documents), sealer=sealer, foreign=calls),
         SecurityApi(access=access),
         *_jobs(access, store, documents, Collections(store=store, executor=executor), grace_s=grace_s),
         StorageApi(access=access, volume=lambda: _volume(data_dir)),
@@ -51,6 +64,7 @@ def _jobs(access: Access, store: Store, documents: Documents, collections: Colle
     schedules = Schedules(documents)
     return [
         GcApi(access=access, collections=collections, schedules=schedules, clock=store.clock, grace_s=grace_s),
+        ScansApi(access=access, schedules=schedules, clock=store.clock),
         PurgesApi(access=access, documents=documents, schedules=schedules, clock=store.clock),
         JobsApi(
             access=access,

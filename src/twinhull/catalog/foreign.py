@@ -1,0 +1,54 @@
+"""Foreign registries and scanners: where they are, what opens them, and what may be asked of them. Who asks is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A foreign registry, with what opens it."""
+
+    # One of catalog.adapters.ADAPTERS.
+    kind: str
+    url: str
+    # Both empty for one that is open to everybody.
+    access_key: str = ""
+    access_secret: str = field(default="", repr=False)
+    # Take any certificate.
+    insecure: bool = False
+    # PEM of the authorities to trust instead of the system's.
+    ca_certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannerEndpoint:
+    """A scanner's adapter, with what opens it."""
+
+    url: str
+    # Empty, Basic, Bearer or X-ScannerAdapter-API-Key.
+    auth: str = ""
+    access_credential: str = field(default="", repr=False)
+    skip_cert_verify: bool = False
+
+
+class Foreign(Protocol):
+    """Asks foreign registries and scanners, each with a short limit of time and bytes."""
+
+    async def is_healthy(self, endpoint: Endpoint) -> bool:
+        """Tell whether a registry answers, and takes the credentials where there are any."""
+        ...
+
+    async def namespaces(self, endpoint: Endpoint, part: str) -> list[str]:
+        """Return the projects of a foreign Harbor whose name contains that; none of what is no Harbor. Raises Unavailable."""
+        ...
+
+    async def scanner_metadata(self, endpoint: ScannerEndpoint) -> Mapping[str, Any]:
+        """Return what a scanner's adapter says of itself; raises Unavailable."""
+        ...
+
+    async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
+        """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
+        ...

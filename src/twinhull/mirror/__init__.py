@@ -1,0 +1,1 @@
+"""What this node asks of registries and scanners that are none of ours."""

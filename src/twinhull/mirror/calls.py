@@ -1,0 +1,149 @@
+"""Single calls to foreign registries and scanners over HTTP. Nothing is kept between two of them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from twinhull.catalog.foreign import Endpoint, ScannerEndpoint
+from twinhull.kit.errors import Unavailable
+
+TIMEOUT_S: Final = 10.0
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+_NAMESPACES_MAX: Final = 100
+_HARBOR: Final = "harbor"
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_ERRORS: Final = 400
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
+_PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
+# What scanners and older clients of theirs agree on.
+_METADATA_TYPE: Final = "application/vnd.scanner.adapter.metadata+json; version=1.0"
+
+
+class Calls:
+    """Makes the calls; implements catalog.foreign.Foreign."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Take how long a call may last in all."""
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def is_healthy(self, endpoint: Endpoint) -> bool:
+        """Tell whether a registry answers, and takes the credentials where there are any.
+
+        As in Harbor, a registry that is given none and asks for some is healthy.
+        """
+        try:
+            async with self._session(_trust(endpoint)) as session:
+                return await _opens(session, endpoint)
+        except _FAILURES:
+            return False
+
+    async def namespaces(self, endpoint: Endpoint, part: str) -> list[str]:
+        """Return the projects of a foreign Harbor whose name contains that; none of what is no Harbor. Raises Unavailable."""
+        if endpoint.kind != _HARBOR:
+            return []
+        query = urlencode({"name": part, "page_size": _NAMESPACES_MAX})
+        url = f"{endpoint.url}/api/v2.0/projects?{query}"
+        try:
+            async with self._session(_trust(endpoint)) as session:
+                found = await _json_of(session, url, _basic(endpoint))
+        except _FAILURES as error:
+            raise Unavailable(f"{endpoint.url} does not say which projects it has") from error
+        projects = found if isinstance(found, list) else []
+        return [str(one["name"]) for one in projects if isinstance(one, dict) and "name" in one]
+
+    async def scanner_metadata(self, endpoint: ScannerEndpoint) -> Mapping[str, Any]:
+        """Return what a scanner's adapter says of itself; raises Unavailable."""
+        headers = {"Accept": _METADATA_TYPE, **_scanner_headers(endpoint)}
+        try:
+            async with self._session(_unverified() if endpoint.skip_cert_verify else None) as session:
+                found = await _json_of(session, f"{endpoint.url}/api/v1/metadata", headers)
+        except _FAILURES as error:
+            raise Unavailable(f"the scanner at {endpoint.url} does not answer") from error
+        if not isinstance(found, dict) or not isinstance(found.get("scanner"), dict):
+            raise Unavailable(f"what answers at {endpoint.url} is no scanner's adapter")
+        return found
+
+    async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
+        """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
+        try:
+            async with (
+                self._session(_unverified() if insecure else None) as session,
+                session.get(url, headers=headers, allow_redirects=False) as response,
+            ):
+                return response.status < _ERRORS
+        except _FAILURES:
+            return False
+
+    @asynccontextmanager
+    async def _session(self, context: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(ssl=context or True, force_close=True)
+        async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
+            yield session
+
+
+async def _opens(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
+    root = f"{endpoint.url}/v2/"
+    async with session.get(root, headers=_basic(endpoint), allow_redirects=False) as response:
+        if response.status == _OK or (response.status == _UNAUTHORIZED and not endpoint.access_key):
+            return True
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status != _UNAUTHORIZED or not challenge.lower().startswith("bearer "):
+            return False
+    # A registry that takes tokens only says where to get one.
+    said = dict(_PARAMETER.findall(challenge))
+    query = urlencode({"service": said.get("service", "")})
+    found = await _json_of(session, f"{said.get('realm', '')}?{query}", _basic(endpoint))
+    token = (found.get("token") or found.get("access_token")) if isinstance(found, dict) else None
+    if not token:
+        return False
+    headers = {"Authorization": f"Bearer {token}"}
+    async with session.get(root, headers=headers, allow_redirects=False) as response:
+        return response.status == _OK
+
+
+async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever JSON is
+    async with session.get(url, headers=headers, allow_redirects=False, raise_for_status=True) as response:
+        content = await response.content.read(ANSWER_BYTES_MAX)
+    # Raises DecodeError, a ValueError.
+    return msgspec.json.decode(content)
+
+
+def _basic(endpoint: Endpoint) -> dict[str, str]:
+    if not endpoint.access_key:
+        return {}
+    return {"Authorization": _encoded(f"{endpoint.access_key}:{endpoint.access_secret}")}
+
+
+def _scanner_headers(endpoint: ScannerEndpoint) -> dict[str, str]:
+    if endpoint.auth == "Basic":
+        return {"Authorization": _encoded(endpoint.access_credential)}
+    if endpoint.auth == "Bearer":
+        return {"Authorization": f"Bearer {endpoint.access_credential}"}
+    return {endpoint.auth: endpoint.access_credential} if endpoint.auth else {}
+
+
+def _encoded(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def _trust(endpoint: Endpoint) -> ssl.SSLContext | None:
+    if endpoint.insecure:
+        return _unverified()
+    return ssl.create_default_context(cadata=endpoint.ca_certificate) if endpoint.ca_certificate else None
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
