@@ -62,9 +62,10 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
     SETTING.name: ("s", {"value": {"a": [1]}}, settings, ("s", '{"a":[1]}')),
     USER.name: (
         "alice",
-        {"email": "a@x", "realname": "A", "comment": "c", "password_hash": "h", "sysadmin": True, "disabled": True, **TIMES},
+        {"email": "a@x", "realname": "A", "comment": "c", "password_hash": "h", "sysadmin": True, "disabled": True, **TIMES}
+        | {"source": "ldap", "external_id": "cn=a", "groups": ["g"], "cli_secret": "sealed", "admin_in_auth": True},
         users,
-        ("alice", 42, "a@x", "A", "c", "h", True, True, 5, 6),
+        ("alice", 42, "a@x", "A", "c", "h", True, True, 5, 6, "ldap", "cn=a", '["g"]', "sealed", True),
     ),
     PROJECT.name: (
         "library",

@@ -102,6 +102,9 @@ def test_new_columns_are_filled_from_the_records_when_a_database_is_upgraded(emp
             connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         for column in ("config_type", "type", "icon", "attributes", "accessory_type", "accessory_of", "tagged", "listed"):
             connection.execute(text(f"ALTER TABLE manifests DROP COLUMN {column}"))
+        connection.execute(text("DROP INDEX users_by_external_id"))
+        for column in ("source", "external_id", "groups", "cli_secret", "admin_in_auth"):
+            connection.execute(text(f'ALTER TABLE users DROP COLUMN "{column}"'))
         # What came later is not there yet.
         for table in LATER:
             connection.execute(text(f"DROP TABLE {table}"))

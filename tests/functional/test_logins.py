@@ -177,12 +177,13 @@ class TestSystem:
         assert await site.anonymous.ok(200, "GET", "/systeminfo") == {
             "auth_mode": "db_auth",
             "harbor_version": "v2.2.4-1bc848b3",
+            "primary_auth_mode": False,
             "self_registration": False,
         }
         shown = await site.admin.ok(200, "GET", "/systeminfo")
         assert shown["external_url"] == "http://registry.example:8443"
         assert shown["registry_url"] == "registry.example:8443"
-        assert len(shown) == 12
+        assert len(shown) == 14
 
     async def test_unknown_paths_and_methods_are_answered_as_harbor_does(self, site: AccountsNode) -> None:
         missing = await site.admin("GET", "/nosuch")

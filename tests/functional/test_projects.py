@@ -244,7 +244,7 @@ class TestMembers:
                 409,
                 "Failed to add project member, already exist group or project member, groupMemberID:0",
             ),
-            ({"role_id": 2, "member_group": {"ldap_group_dn": "cn=g1"}}, 404, "cn=g1 not found: not supported"),
+            ({"role_id": 2, "member_group": {"ldap_group_dn": "cn=g1"}}, 404, "user group cn=g1 not found"),
         ],
     )
     async def test_member_is_refused_in_harbors_words(
@@ -269,7 +269,10 @@ class TestMembers:
         assert (await alice("POST", path, body)).status == 403
         await site.admin.ok(200, "PUT", f"{path}/{member}", {"role_id": 1})
         await alice.create(path, body)
-        assert (await site.admin("GET", "/projects/team/members")).status == 404
+        assert len(rows(await site.admin("GET", "/projects/team/members"))) == 3
+        assert (await site.admin("GET", "/projects/nosuch/members")).status == 404
+        assert (await alice("GET", "/projects/nosuch/members")).status == 403
+        assert (await site.anonymous("GET", "/projects/team/members")).status == 401
         assert (await site.admin("GET", "/projects/99999/members")).status == 404
         assert (await site.anonymous("GET", path)).status == 401
         assert (await site.admin("PUT", f"{path}/{member}", {"role_id": 77})).status == 400

@@ -32,12 +32,13 @@ class Grant(NamedTuple):
     action: str
 
 
-def _grants(text: str) -> tuple[Grant, ...]:
+def grants_of(text: str) -> tuple[Grant, ...]:
+    """Return the grants that are written down as `resource: action action`, one resource a line."""
     lines = (line.split(":") for line in text.split("\n") if line.strip())
     return tuple(Grant(resource.strip(), action) for resource, actions in lines for action in actions.split())
 
 
-_PROJECT_ADMIN: Final = _grants("""
+_PROJECT_ADMIN: Final = grants_of("""
     .: read update delete
     member: create read update delete list
     metadata: create read update delete
@@ -62,7 +63,7 @@ _PROJECT_ADMIN: Final = _grants("""
     preheat-policy: create read update delete list
 """)
 
-_MAINTAINER: Final = _grants("""
+_MAINTAINER: Final = grants_of("""
     .: read
     member: read list
     metadata: create read update delete
@@ -86,7 +87,7 @@ _MAINTAINER: Final = _grants("""
     artifact-label: create delete
 """)
 
-_DEVELOPER: Final = _grants("""
+_DEVELOPER: Final = grants_of("""
     .: read
     member: read list
     log: list
@@ -106,7 +107,7 @@ _DEVELOPER: Final = _grants("""
     artifact-label: create delete
 """)
 
-_GUEST: Final = _grants("""
+_GUEST: Final = grants_of("""
     .: read
     member: read list
     log: list
@@ -124,7 +125,7 @@ _GUEST: Final = _grants("""
     tag: list
 """)
 
-_LIMITED_GUEST: Final = _grants("""
+_LIMITED_GUEST: Final = grants_of("""
     .: read
     quota: read
     repository: list pull
@@ -139,7 +140,7 @@ _LIMITED_GUEST: Final = _grants("""
 """)
 
 # What everybody may do in a public project, logged in or not.
-PUBLIC: Final = _grants("""
+PUBLIC: Final = grants_of("""
     .: read
     label: read list
     repository: list pull
@@ -238,6 +239,12 @@ def allow_robot(permissions: Iterable[RobotPermission], *, project: str, is_publ
 def weaker(first: Role, second: Role) -> Role:
     """Return the role with less power."""
     return max(first, second, key=BY_POWER.index)
+
+
+def strongest(roles: Iterable[int]) -> Role | None:
+    """Return the role with the most power of these, which may be numbers that are no role; None if there is none."""
+    found = [Role(role) for role in roles if role in Role._value2member_map_]
+    return min(found, key=BY_POWER.index) if found else None
 
 
 def token_actions(actions: frozenset[str]) -> list[str]:

@@ -84,6 +84,7 @@ class Guard:
         self._on_keys_changed: list[Callable[[], None]] = []
         self._forgetters: dict[str, Callable[[str], None]] = {
             "user": self._forget_user,
+            "user_group": self._forget_group,
             "robot": self._forget_robot,
             "project": self._forget_project,
             "member": self._forget_member,
@@ -121,6 +122,13 @@ class Guard:
     def _forget_user(self, name: str) -> None:
         self._generation += 1
         self._subjects.pop(name, None)
+        # They may have come into a group, or out of one.
+        for facts in self._projects.values():
+            facts.roles.pop(name, None)
+
+    def _forget_group(self, _key: str) -> None:
+        self._generation += 1
+        self._projects.clear()
 
     def _forget_robot(self, key: str) -> None:
         self._generation += 1
@@ -252,22 +260,20 @@ class Guard:
         known = self.known_allowance(subject, project)
         if known is not None:
             return known
-        user = subject.name if subject is not None and not subject.is_robot else ""
+        user = subject if subject is not None and not subject.is_robot else None
         return _decide(subject, project, await self._load_project(project, user))
 
     async def project_exists(self, project: str) -> bool:
         """Tell whether there is such a project."""
         await self.refresh()
         facts = self._projects.get(project)
-        return (facts or await self._load_project(project, "")).exists
+        return (facts or await self._load_project(project, None)).exists
 
-    async def _load_project(self, project: str, user: str) -> ProjectFacts:
+    async def _load_project(self, project: str, user: Subject | None) -> ProjectFacts:
         def read(connection: Connection) -> ProjectFacts:
             facts = read_facts(connection, project)
-            if user and facts.exists:
-                facts.roles[user] = read_role(connection, project, user)
-            elif user:
-                facts.roles[user] = None
+            if user is not None:
+                facts.roles[user.name] = read_role(connection, project, user) if facts.exists else None
             return facts
 
         generation = self._generation

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from twinhull.auth.passwords import fingerprint
-from twinhull.auth.permissions import Allowance, Grant, RobotPermission, Role
+from twinhull.auth.permissions import Allowance, Grant, RobotPermission, Role, strongest
 from twinhull.metadata import accounts
+from twinhull.metadata.groups import group_roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,6 +26,8 @@ class Subject:
     # What is stored of the password or secret, and its short name, which tokens carry.
     stored: str = field(repr=False)
     credential: str
+    # Users only: the groups that they are in.
+    groups: tuple[str, ...] = ()
     # Robots only.
     permissions: tuple[RobotPermission, ...] = ()
     expires_at_s: int = -1
@@ -62,7 +65,8 @@ def _read_user(connection: Connection, name: str) -> Subject | None:
         name=name,
         id=user.id,
         is_robot=False,
-        is_admin=user.sysadmin,
+        is_admin=user.sysadmin or user.admin_in_auth,
+        groups=tuple(user.groups),
         stored=user.password_hash,
         credential=fingerprint(user.password_hash),
     )
@@ -105,10 +109,11 @@ def read_facts(connection: Connection, name: str) -> ProjectFacts:
     return ProjectFacts(exists=True, public=project.public, revived=accounts.is_revived(connection, name))
 
 
-def read_role(connection: Connection, project: str, user: str) -> Role | None:
-    """Return a user's role in a project."""
-    role = accounts.find_role(connection, project, user)
-    return Role(role) if role is not None and role in Role._value2member_map_ else None
+def read_role(connection: Connection, project: str, user: Subject) -> Role | None:
+    """Return a user's role in a project: the strongest that they have themselves or through a group."""
+    own = accounts.find_role(connection, project, user.name)
+    found = [own, *group_roles(connection, user.groups, [project]).get(project, [])]
+    return strongest(role for role in found if role is not None)
 
 
 def visible_to(subject: Subject | None) -> accounts.ProjectFilter:
@@ -116,7 +121,7 @@ def visible_to(subject: Subject | None) -> accounts.ProjectFilter:
     if subject is None:
         return accounts.ProjectFilter(visible_only=True)
     if not subject.is_robot:
-        return accounts.ProjectFilter(visible_only=not subject.is_admin, member=subject.name)
+        return accounts.ProjectFilter(visible_only=not subject.is_admin, member=subject.name, groups=subject.groups)
     reading = {Grant("repository", "pull"), Grant("repository", "list")}
     named = tuple(permission.namespace for permission in subject.permissions if permission.grants & reading)
     return accounts.ProjectFilter(visible_only="*" not in named, named=named)

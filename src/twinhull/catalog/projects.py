@@ -13,10 +13,12 @@ from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.documents import delete_documents_of
 from twinhull.catalog.lives import lives_of_member
+from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project
 from twinhull.metadata.filtering import NUL
+from twinhull.metadata.groups import is_member_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, member_key
@@ -27,7 +29,12 @@ NAME_LENGTH_MAX: Final = 255
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 # What a project's metadata may hold; values are strings, as in Harbor. Others are dropped without a word, as in Harbor.
-METADATA_KEYS: Final = ("public", "enable_content_trust", "prevent_vul", "severity", "auto_scan", "reuse_sys_cve_allowlist")
+METADATA_KEYS: Final = (
+    *("public", "enable_content_trust", "prevent_vul", "severity", "auto_scan", "reuse_sys_cve_allowlist"),
+    # Of newer Harbors.
+    *("enable_content_trust_cosign", "auto_sbom_generation", "proxy_speed_kb", "max_upstream_conn"),
+    *("proxy_cache_local_on_not_found", "proxy_referrer_api", "proxy_cache_filter_pattern", "proxy_cache_filter_kind"),
+)
 METADATA_VALUE_LENGTH_MAX: Final = 255
 # Each item is a field of its own, so that two nodes can change different ones at the same time.
 _METADATA_FIELD: Final = "metadata."
@@ -94,6 +101,17 @@ class Projects:
 
         return await self._write(change)
 
+    async def remove_metadata(self, name: str, key: str) -> Written:
+        """Take an item of a project's metadata away; raises ProjectUnknown."""
+
+        def change(transaction: Transaction) -> int:
+            project = _existing(transaction, name)
+            keep_alive(transaction, project)
+            transaction.put(PROJECT, name, {_METADATA_FIELD + key: None, "updated_ms": transaction.now_ms()})
+            return project.id
+
+        return await self._write(change)
+
     async def delete(self, name: str) -> Written:
         """Delete a project; raises ProjectUnknown, or ProjectNotEmpty while it has repositories.
 
@@ -124,6 +142,20 @@ class Projects:
             if found is None:
                 raise Invalid(f"user {user or user_id} not found")
             return _add_member(transaction, project, found.name, role)
+
+        return await self._write(change)
+
+    async def add_group(self, project: str, *, role: int, group: GroupOf) -> Written:
+        """Make a user group a member; raises Invalid, NotFound, ProjectUnknown, or Conflict for one that is.
+
+        A group of the kinds that nobody lists beforehand is made when it is named.
+        """
+        if role not in Role._value2member_map_:
+            raise Invalid(f"Invalid role ID, role ID {role}")
+
+        def change(transaction: Transaction) -> int:
+            _existing(transaction, project)
+            return _add_member(transaction, project, group_to_add(transaction, group), role, entity_type="g")
 
         return await self._write(change)
 
@@ -195,15 +227,15 @@ def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str
     return number
 
 
-def _add_member(transaction: Transaction, project: str, user: str, role: int) -> int:
-    key = member_key(project, "u", user)
-    if queries.find_role(transaction.connection, project, user) is not None:
+def _add_member(transaction: Transaction, project: str, entity: str, role: int, *, entity_type: str = "u") -> int:
+    key = member_key(project, entity_type, entity)
+    if is_member_of(transaction.connection, project, entity_type, entity):
         raise Conflict("Failed to add project member, already exist group or project member, groupMemberID:0")
     # One that lives and has no role hung on an earlier project, or user, of that name.
     transaction.delete(MEMBER, key)
     number = transaction.next_id(MEMBER)
     now_ms = transaction.now_ms()
-    lives = lives_of_member(transaction, project, "u", user)
+    lives = lives_of_member(transaction, project, entity_type, entity)
     transaction.create(MEMBER, key, {"role": int(role), "created_ms": now_ms, "updated_ms": now_ms, **lives}, number=number)
     return number
 

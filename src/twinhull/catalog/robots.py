@@ -48,6 +48,8 @@ class NewRobot:
     # As Harbor's API has them: [{kind, namespace, access: [{resource, action, effect}]}].
     permissions: Sequence[Mapping[str, Any]]
     disable: bool = False
+    # When it ends, where that is said itself instead of a duration.
+    expires_at_s: int | None = None
 
 
 class MadeRobot(NamedTuple):
@@ -214,9 +216,8 @@ def _create(transaction: Transaction, key: str, new: NewRobot, fields: dict[str,
         raise Conflict(f"robot account {project.id if project else 0}:{key} already exists")
     now_ms = transaction.now_ms()
     days = new.duration_days or new.default_duration_days
-    fields.update(
-        created_ms=now_ms, updated_ms=now_ms, duration_days=new.duration_days or days, expires_at_s=_expiry_s(now_ms, days)
-    )
+    expires_at_s = new.expires_at_s or _expiry_s(now_ms, days)
+    fields.update(created_ms=now_ms, updated_ms=now_ms, duration_days=new.duration_days or days, expires_at_s=expires_at_s)
     # One that lives and can't be found hung on an earlier project of that name.
     transaction.delete(ROBOT, key)
     number = transaction.next_id(ROBOT)

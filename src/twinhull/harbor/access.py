@@ -86,15 +86,21 @@ class Access:
         raise ProjectUnknown(f"project {text} not found")
 
     async def legacy_project(self, request: Request, resource: str, action: str) -> tuple[Caller, Project]:
-        """Return the same for an operation of the older generation, which knows projects by id only."""
+        """Return the same for an operation of the older generation, which knew projects by id only; now names will do too."""
         text = request.path_params["project_id"]
-        if not is_id(text):
-            raise path_not_found(request)
+        by_name = request.headers.get("x-is-resource-name", "").lower() == "true" or not is_id(text)
         caller = await self.logged_in(request, legacy=True)
-        project = await self.read(lambda connection: accounts.find_project_by_id(connection, int(text)))
-        if project is None:
-            raise ProjectUnknown(f"project {text} not found")
-        return await self.require(caller, project, resource, action, message=caller.name)
+        project = await self.read(
+            lambda connection: (
+                accounts.find_project(connection, text) if by_name else accounts.find_project_by_id(connection, int(text))
+            )
+        )
+        if project is not None:
+            return await self.require(caller, project, resource, action, message=caller.name)
+        # Harbor 2.2 has no path with a name in it at all. Whether a name is taken is nobody's business but the members'.
+        if by_name and not caller.is_admin:
+            raise Denied(caller.name)
+        raise path_not_found(request) if by_name else ProjectUnknown(f"project {text} not found")
 
     async def require(
         self, caller: Caller, project: Project, resource: str, action: str, *, message: str = "forbidden"

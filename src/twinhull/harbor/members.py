@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.projects import Projects
+from twinhull.catalog.user_groups import GroupOf
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.requests import Paging, answer, listed, located, nothing, on, read_body, read_paging
@@ -66,15 +67,17 @@ class MembersApi:
         return listed(request, [views.member_view(member, project) for member in members], total=total, paging=paging)
 
     async def add(self, request: Request) -> Response:
-        """Make a user a member."""
+        """Make a user or a user group a member."""
         _, project = await self._access.legacy_project(request, "member", "create")
         body = await read_body(request, _MemberBody, legacy=True)
-        if body.member_group is not None and (body.member_group.group_name or body.member_group.ldap_group_dn):
-            raise NotFound(f"{body.member_group.ldap_group_dn or body.member_group.group_name} not found: not supported")
-        user = body.member_user or _UserBody()
-        if not user.username and not user.user_id:
+        user, group = body.member_user or _UserBody(), body.member_group or _GroupBody()
+        if user.username or user.user_id:
+            added = await self._projects.add_member(project.name, role=body.role_id, user=user.username, user_id=user.user_id)
+        elif group.id or group.group_name or group.ldap_group_dn:
+            wanted = GroupOf(id=group.id, name=group.group_name, group_type=group.group_type, dn=group.ldap_group_dn)
+            added = await self._projects.add_group(project.name, role=body.role_id, group=wanted)
+        else:
             raise Invalid("neither a user nor a group is given")
-        added = await self._projects.add_member(project.name, role=body.role_id, user=user.username, user_id=user.user_id)
         return nothing(201, {**located(request, added.id), **await self._access.settled(request, added.seq)})
 
     async def get(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.auth.permissions import Role
+from twinhull.auth.permissions import BY_POWER, Role
 from twinhull.auth.service import Guard
 from twinhull.auth.subjects import visible_to
 from twinhull.catalog.projects import NewProject, Projects
@@ -20,6 +20,7 @@ from twinhull.harbor.requests import answer, listed, located, nothing, on, query
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
+from twinhull.metadata.groups import group_roles
 from twinhull.web.identity import Caller
 
 
@@ -147,19 +148,27 @@ def _metadata(body: _ProjectBody) -> dict[str, str]:
     return {key: value for key, value in (body.metadata or {}).items() if value is not None}
 
 
+def _roles(connection: Snapshot, caller: Caller, names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the caller's roles in each of these projects, the strongest first."""
+    if caller.is_admin:
+        return {name: [int(Role.PROJECT_ADMIN)] for name in names}
+    found = group_roles(connection, caller.subject.groups if caller.subject is not None else (), names)
+    for name, role in accounts.roles_of(connection, caller.name, names).items():
+        found.setdefault(name, []).append(role)
+    return {name: [int(role) for role in BY_POWER if role in roles] for name, roles in found.items()}
+
+
 def _project_views(connection: Snapshot, found: Sequence[Project], caller: Caller, *, detailed: bool) -> list[views.Json]:
     names = [project.name for project in found]
     owners = accounts.ids_of_users(connection, {project.owner for project in found})
     repositories = accounts.count_repositories(connection, names)
     is_user = caller.subject is not None and not caller.subject.is_robot and caller.token is None
-    roles = accounts.roles_of(connection, caller.name, names) if is_user else {}
-    if caller.is_admin:
-        roles = dict.fromkeys(names, int(Role.PROJECT_ADMIN))
+    roles = _roles(connection, caller, names) if is_user else {}
     return [
         views.project_view(
             project,
             owner_id=owners.get(project.owner, 0),
-            role=roles.get(project.name),
+            roles=roles.get(project.name, []),
             repositories=repositories.get(project.name, 0),
             detailed=detailed,
         )

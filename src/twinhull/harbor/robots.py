@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.auth.service import Guard
-from twinhull.auth.subjects import permission_of
 from twinhull.catalog import robots as catalog
 from twinhull.catalog.robots import NewRobot, Robots
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, is_id, path_id
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.harbor.robot_settings import RobotSettings
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Denied, Invalid, NotFound, Unauthenticated
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Robot
 from twinhull.web.identity import Caller
-
-_DURATION_DAYS: Final = 30
 
 
 class _AccessBody(msgspec.Struct, omit_defaults=True):
@@ -55,11 +52,11 @@ class _SecretBody(msgspec.Struct):
 class RobotsApi:
     """Handlers for robot accounts."""
 
-    def __init__(self, *, access: Access, robots: Robots, guard: Guard) -> None:
-        """Take what every handler needs, what writes robots, and who knows the settings."""
+    def __init__(self, *, access: Access, robots: Robots, settings: RobotSettings) -> None:
+        """Take what every handler needs, what writes robots, and what is set for them."""
         self._access = access
         self._robots = robots
-        self._guard = guard
+        self._settings = settings
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -80,7 +77,7 @@ class RobotsApi:
         robots, total = await self._access.read(
             lambda connection: accounts.list_robots(connection, project=project, wanted=query.wanted, part=query.part)
         )
-        prefix = await self._prefix()
+        prefix = await self._settings.prefix()
         return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=query.paging)
 
     async def create(self, request: Request) -> Response:
@@ -89,14 +86,14 @@ class RobotsApi:
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
         await self._require(caller, _project_of(body), "create")
-        await self._require_own_rights(caller, permissions)
+        await self._settings.require_grantable(self._access, caller, permissions)
         made = await self._robots.create(
             NewRobot(
                 name=body.name,
                 level=body.level,
                 description=body.description,
                 duration_days=body.duration,
-                default_duration_days=await self._default_duration_days(),
+                default_duration_days=await self._settings.duration_days(),
                 permissions=permissions,
                 disable=body.disable,
             )
@@ -105,7 +102,7 @@ class RobotsApi:
             "creation_time": rfc3339(made.created_ms),
             "expires_at": made.expires_at_s,
             "id": made.id,
-            "name": await self._prefix() + made.key,
+            "name": await self._settings.prefix() + made.key,
             "secret": made.secret,
         }
         headers = {**located(request, made.id), **await self._access.settled(request, made.seq)}
@@ -114,22 +111,22 @@ class RobotsApi:
     async def get(self, request: Request) -> Response:
         """Return a robot."""
         robot = await self._robot(request, "read")
-        return answer(views.robot_view(robot, await self._prefix()))
+        return answer(views.robot_view(robot, await self._settings.prefix()))
 
     async def change(self, request: Request) -> Response:
         """Change a robot; its name and level stay as they are."""
         robot = await self._robot(request, "update")
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
-        await self._require_own_rights(await self._access.caller(request), permissions)
+        await self._settings.require_grantable(self._access, await self._access.caller(request), permissions)
         own_name = robot.name.removeprefix(f"{robot.project}+")
-        if body.level != robot.level or body.name not in (await self._prefix() + robot.name, robot.name, own_name):
+        if body.level != robot.level or body.name not in (await self._settings.prefix() + robot.name, robot.name, own_name):
             raise Invalid("cannot update the level or name of robot")
         changed = await self._robots.change(
             robot.id,
             description=body.description,
             duration_days=body.duration,
-            default_duration_days=await self._default_duration_days(),
+            default_duration_days=await self._settings.duration_days(),
             permissions=permissions,
             disable=body.disable,
         )
@@ -169,15 +166,6 @@ class RobotsApi:
         if not await self._access.may(caller, project, "robot", action):
             raise Denied("forbidden")
 
-    async def _require_own_rights(self, caller: Caller, permissions: Sequence[Mapping[str, Any]]) -> None:
-        """Raise Denied when a robot would give another more than it may do itself."""
-        if caller.subject is None or not caller.subject.is_robot:
-            return
-        for permission in map(permission_of, permissions):
-            own = await self._access.rights(caller, permission.namespace)
-            if not permission.grants <= own.grants:
-                raise Denied("forbidden")
-
     async def _project_named(self, text: str) -> str:
         if not text:
             raise Invalid("must with project ID when to query project robots")
@@ -187,13 +175,6 @@ class RobotsApi:
         if project is None:
             raise Denied("forbidden")
         return project.name
-
-    async def _prefix(self) -> str:
-        return str(await self._guard.setting("robot_name_prefix"))
-
-    async def _default_duration_days(self) -> int:
-        days = await self._guard.setting("robot_token_duration")
-        return days if isinstance(days, int) and days > 0 else _DURATION_DAYS
 
 
 def _checked(body: _RobotBody) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twinhull.auth.permissions import Grant, Role
@@ -42,7 +42,7 @@ def user_view(user: User) -> Json:
         "role_name": "",
         "role_id": 0,
         "sysadmin_flag": user.sysadmin,
-        "admin_role_in_auth": False,
+        "admin_role_in_auth": user.admin_in_auth,
         "reset_uuid": "",
         "creation_time": rfc3339(user.created_ms),
         "update_time": rfc3339(user.updated_ms),
@@ -54,13 +54,13 @@ def found_user_view(user: User) -> Json:
     return {"user_id": user.id, "username": user.name}
 
 
-def project_view(project: Project, *, owner_id: int, role: int | None, repositories: int, detailed: bool = True) -> Json:
-    """Return a project, as somebody with that role sees it; counts of zero are left out, as in Harbor."""
+def project_view(project: Project, *, owner_id: int, roles: Sequence[int], repositories: int, detailed: bool = True) -> Json:
+    """Return a project, as somebody with these roles sees it, the strongest first; counts of zero are left out."""
     allowlist: Json = {"creation_time": NEVER_TIME, "items": None, "update_time": NEVER_TIME}
     view: Json = {"creation_time": rfc3339(project.created_ms)}
-    if role is not None:
-        view["current_user_role_id"] = role
-    view["current_user_role_ids"] = [role] if role is not None else None
+    if roles:
+        view["current_user_role_id"] = roles[0]
+    view["current_user_role_ids"] = list(roles) or None
     if detailed:
         created = rfc3339(project.created_ms)
         allowlist = {

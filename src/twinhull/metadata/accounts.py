@@ -8,7 +8,7 @@ user of that name is made anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wan
 from twinhull.metadata.lives import in_living_project, is_living_member
 from twinhull.metadata.tables.accounts import ended_sessions, id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
+from twinhull.metadata.tables.documents import documents
 from twinhull.metadata.tables.log import records
-from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER
+from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, USER, USER_GROUP
 
 # One consistent state of the tables, as Store.read gives it: what the queries below are asked of.
 Snapshot = Connection
@@ -39,6 +40,12 @@ class User:
     disabled: bool
     created_ms: int
     updated_ms: int
+    # How they sign in: "" for a password of ours, else what vouches for them, and who they are there.
+    source: str
+    external_id: str
+    groups: Sequence[str]
+    cli_secret: str = field(repr=False)
+    admin_in_auth: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +70,7 @@ class Member:
     entity: str
     id: int
     role: int
-    # The user's id; 0 for groups.
+    # The user's id, or the group's.
     entity_id: int
     created_ms: int
     updated_ms: int
@@ -98,7 +105,7 @@ def resolve_id(connection: Connection, kind: str, number: int) -> str | None:
 
 
 def _user(row: RowMapping) -> User:
-    return User(**row)
+    return User(**{**row, "groups": tuple(msgspec.json.decode(row["groups"], type=list[str]))})
 
 
 def find_user(connection: Connection, name: str) -> User | None:
@@ -187,6 +194,7 @@ class ProjectFilter:
     # What somebody sees who is no administrator: public ones, those of a member, and named ones.
     visible_only: bool = False
     member: str = ""
+    groups: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
 
 
@@ -195,6 +203,9 @@ def _visible(wanted: ProjectFilter) -> ColumnElement[bool]:
     if wanted.member:
         of_member = select(members.c.project).where(members.c.entity == wanted.member, members.c.entity_type == "u")
         seen.append(projects.c.name.in_(of_member.where(is_living_member())))
+    if wanted.groups:
+        of_group = select(members.c.project).where(members.c.entity.in_(wanted.groups), members.c.entity_type == "g")
+        seen.append(projects.c.name.in_(of_group.where(is_living_member())))
     if wanted.named:
         seen.append(projects.c.name.in_(wanted.named))
     return or_(*seen)
@@ -227,11 +238,15 @@ def count_repositories(connection: Connection, names: Iterable[str]) -> dict[str
 # -- members -------------------------------------------------------------------------------------------------------
 
 
+_is_group = and_(documents.c.kind == USER_GROUP.name, documents.c.project == "")
+
+
 def _living_members() -> Select[Any]:
     shown = [column for column in members.c if not column.name.endswith("_life")]
     return (
-        select(*shown, func.coalesce(users.c.id, 0).label("entity_id"))
+        select(*shown, func.coalesce(users.c.id, documents.c.id, 0).label("entity_id"))
         .outerjoin(users, and_(users.c.name == members.c.entity, members.c.entity_type == "u"))
+        .outerjoin(documents, and_(_is_group, documents.c.name == members.c.entity, members.c.entity_type == "g"))
         .where(is_living_member())
     )
 

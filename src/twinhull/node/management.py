@@ -12,25 +12,17 @@ from twinhull.auth.passwords import PasswordChecker
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
-from twinhull.catalog.accounts import Users
-from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability, Peers
-from twinhull.catalog.projects import Projects
-from twinhull.catalog.robots import Robots
 from twinhull.harbor.access import Access
-from twinhull.harbor.configurations import ConfigurationsApi
 from twinhull.harbor.errors import render
-from twinhull.harbor.members import MembersApi
 from twinhull.harbor.places import EscapedSlashes
-from twinhull.harbor.projects import ProjectsApi
-from twinhull.harbor.robots import RobotsApi
 from twinhull.harbor.routes import Subject, management_routes, version_routes
 from twinhull.harbor.sign_in import SessionsApi
 from twinhull.harbor.system import SystemApi
 from twinhull.harbor.tokens import TokenService
-from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
+from twinhull.node.people import people_subjects
 from twinhull.node.rules import rule_subjects
 from twinhull.node.stored import stored_subjects
 from twinhull.web.admission import SIGN_IN, Admission
@@ -106,18 +98,17 @@ def _access(parts: Parts) -> Access:
     return Access(identity=parts.identity, store=parts.store, executor=parts.executor, durability=parts.durability)
 
 
-def _people(parts: Parts) -> list[Subject]:
-    """Return users, projects, members and robots."""
-    access = _access(parts)
-    projects = Projects(store=parts.store, executor=parts.executor)
-    users = Users(store=parts.store, executor=parts.executor, passwords=parts.passwords)
-    robots = Robots(store=parts.store, executor=parts.executor, passwords=parts.passwords)
-    return [
-        UsersApi(access=access, users=users, guard=parts.guard, forwarding=parts.forwarding),
-        ProjectsApi(access=access, projects=projects, guard=parts.guard),
-        MembersApi(access=access, projects=projects),
-        RobotsApi(access=access, robots=robots, guard=parts.guard),
-    ]
+def _people(parts: Parts) -> Sequence[Subject]:
+    """Return who there is and what they may do."""
+    return people_subjects(
+        access=_access(parts),
+        store=parts.store,
+        executor=parts.executor,
+        guard=parts.guard,
+        passwords=parts.passwords,
+        sealer=parts.sealer,
+        forwarding=parts.forwarding,
+    )
 
 
 def _stored(parts: Parts) -> Sequence[Subject]:
@@ -127,12 +118,9 @@ def _stored(parts: Parts) -> Sequence[Subject]:
 
 def _system(parts: Parts) -> list[Subject]:
     """Return what the cluster says of itself."""
-    access = _access(parts)
-    configurations = Configurations(store=parts.store, executor=parts.executor, sealer=parts.sealer)
     return [
-        ConfigurationsApi(access=access, configurations=configurations),
         SystemApi(
-            access=access,
+            access=_access(parts),
             guard=parts.guard,
             is_healthy=parts.is_healthy,
             origin_of=parts.forwarding.origin_of,

@@ -72,9 +72,10 @@ SETTING: Final = Kind(  # name of the setting
 USER: Final = Kind(  # user name
     name="user",
     delete_wins=True,
-    resolvers={**_COMMON, "sysadmin": weakest(_lower_if(weaker=False)), "disabled": weakest(_lower_if(weaker=True))},
+    resolvers={**_COMMON, "sysadmin": weakest(_lower_if(weaker=False)), "disabled": weakest(_lower_if(weaker=True))}
+    | {"admin_in_auth": weakest(_lower_if(weaker=False))},
     quiet=_QUIET,
-    secret=frozenset({"password_hash"}),
+    secret=frozenset({"password_hash", "cli_secret"}),
 )
 PROJECT: Final = Kind(name="project", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # project name
 MEMBER: Final = Kind(  # project/u/user name or project/g/group name

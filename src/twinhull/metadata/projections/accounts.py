@@ -57,6 +57,11 @@ def _user(connection: Connection, key: str, values: Values | None) -> None:
         "password_hash": text_of(values.get("password_hash")),
         "sysadmin": bool(values.get("sysadmin")),
         "disabled": bool(values.get("disabled")),
+        "source": text_of(values.get("source")),
+        "external_id": text_of(values.get("external_id")),
+        "groups": json_of(values.get("groups") or []),
+        "cli_secret": text_of(values.get("cli_secret")),
+        "admin_in_auth": bool(values.get("admin_in_auth")),
         **times_of(values),
     }
     upsert(users).run(connection, row)

@@ -40,8 +40,19 @@ users: Final = Table(
     Column("disabled", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # How they sign in: with a password of ours (empty), or what vouches for them.
+    Column("source", name_type(16), nullable=False),
+    # Who they are to what vouches for them: a DN, or an issuer's name for them.
+    Column("external_id", name_type(512), nullable=False),
+    # JSON list: the user groups that they were in when they last signed in.
+    Column("groups", Text, nullable=False),
+    # Sealed: what stands for a password with command-line clients.
+    Column("cli_secret", Text, nullable=False),
+    # Whether a group there makes them a system administrator.
+    Column("admin_in_auth", Boolean, nullable=False),
     Index("users_by_id", "id"),
     Index("users_by_email", "email"),
+    Index("users_by_external_id", "external_id"),
     info=DERIVED,
 )
 projects: Final = Table(
