@@ -27,7 +27,16 @@ from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
 from twinhull.records.merge import created, encode
 
 EMPTY: Final = "empty"
-LATER: Final = ("documents", "artifact_labels", "pulls", "executions", "tasks", "audit_records", "ended_sessions")
+LATER: Final = (
+    "documents",
+    "artifact_labels",
+    "pulls",
+    "executions",
+    "tasks",
+    "audit_records",
+    "ended_sessions",
+    "project_usage",
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -20,6 +20,7 @@ NODE_LOCAL = {
     "incarnations",
     "id_counters",
     "garbage_candidates",
+    "project_usage",
     "collections",
     "invites",
     "peer_acknowledgements",

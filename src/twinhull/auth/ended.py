@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Executor
 
 from twinhull.auth.service import LogWatch
-from twinhull.metadata import accounts
+from twinhull.metadata.logouts import ended_sessions_of
 from twinhull.metadata.store import Store
 
 
@@ -37,7 +37,7 @@ class EndedSessions:
 
     def _read(self) -> set[str]:
         with self._store.read() as connection:
-            return set(accounts.ended_sessions_of(connection))
+            return set(ended_sessions_of(connection))
 
     def _on_change(self, kind: str, key: str) -> None:
         if kind != "session_end":

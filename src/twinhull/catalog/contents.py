@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from twinhull.blobs.rehash import is_right
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
+from twinhull.catalog.quotas import require_room
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
@@ -104,14 +105,14 @@ class Contents:
     async def link(self, repository: str, digest: Digest, size: int, *, source: str) -> int:
         """Make a blob that is visible in the source visible in the repository, and return this node's change number.
 
-        Raises ProjectUnknown, BlobUnknown.
+        Raises ProjectUnknown, BlobUnknown, QuotaExceeded.
         """
         return await self._run(lambda: self.link_now(repository, digest, size, source=source))
 
     def link_now(self, repository: str, digest: Digest, size: int, *, source: str | None = None) -> int:
         """Do what link does, for a caller that is in a thread; without a source, for a blob that has just been stored here.
 
-        Raises Unavailable when the blob was removed since, which is next to impossible.
+        Raises QuotaExceeded, and Unavailable when the blob was removed since, which is next to impossible.
         """
         with self._store.write() as transaction:
             if not queries.has_project(transaction.connection, project_of(repository)):
@@ -121,6 +122,7 @@ class Contents:
                 raise Unavailable(f"blob {digest} was removed while it was being stored", hint="send it again")
             if source is not None and queries.visible_blob(transaction.connection, source, digest) is None:
                 raise BlobUnknown(detail={"name": source, "digest": digest})
+            require_room(transaction, project_of(repository), digest, size)
             key = content_key(repository, digest)
             fields = {"size": size, "linked_ms": transaction.now_ms()}
             if transaction.values(BLOB, key) is None:

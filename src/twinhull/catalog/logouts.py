@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from twinhull.catalog.accounts import Written, written
-from twinhull.metadata import accounts as queries
+from twinhull.metadata.logouts import ended_sessions_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import SESSION_END
@@ -34,7 +34,7 @@ class EndedSessions:
                 transaction.create(SESSION_END, session, {"expires_ms": expires_ms})
             before_ms = transaction.now_ms() - _CLOCKS_APART_MS
             connection = transaction.connection
-            for old in queries.ended_sessions_of(connection, before_ms=before_ms, limit=_FORGOTTEN_AT_ONCE):
+            for old in ended_sessions_of(connection, before_ms=before_ms, limit=_FORGOTTEN_AT_ONCE):
                 transaction.delete(SESSION_END, old)
             return 0
 

@@ -13,6 +13,7 @@ from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.documents import delete_documents_of
 from twinhull.catalog.lives import lives_of_member
+from twinhull.catalog.quotas import begin_quota, set_limit
 from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
@@ -54,6 +55,8 @@ class NewProject:
     owner: str
     # Whom to show as owner where there is no user.
     owner_shown: str = ADMIN
+    # The bytes that it may store; None: as the cluster's settings have it.
+    storage_limit: int | None = None
 
 
 def require_project_name(name: str) -> None:
@@ -100,6 +103,10 @@ class Projects:
             return project.id
 
         return await self._write(change)
+
+    async def set_storage_limit(self, name: str, limit: int) -> Written:
+        """Set how much a project may store; raises ProjectUnknown, or Invalid."""
+        return await self._write(lambda transaction: set_limit(transaction, _existing(transaction, name).name, limit))
 
     async def remove_metadata(self, name: str, key: str) -> Written:
         """Take an item of a project's metadata away; raises ProjectUnknown."""
@@ -205,13 +212,16 @@ def _existing_member(transaction: Transaction, project: str, number: int) -> Mem
 def _create(transaction: Transaction, new: NewProject, fields: Mapping[str, Value]) -> int:
     if queries.find_project(transaction.connection, new.name) is not None:
         raise Conflict(f"The project named {new.name} already exists")
-    number = _insert(transaction, new.name, new.owner or new.owner_shown, {_METADATA_FIELD + "public": "false", **fields})
+    owner = new.owner or new.owner_shown
+    number = _insert(transaction, new.name, owner, {_METADATA_FIELD + "public": "false", **fields}, new.storage_limit)
     if new.owner and queries.find_user(transaction.connection, new.owner) is not None:
         _add_member(transaction, new.name, new.owner, Role.PROJECT_ADMIN)
     return number
 
 
-def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str, Value]) -> int:
+def _insert(
+    transaction: Transaction, name: str, owner: str, fields: Mapping[str, Value], storage_limit: int | None = None
+) -> int:
     # What hung on this name in an earlier life must not come back with it.
     for key in queries.member_keys(transaction.connection, project=name):
         transaction.delete(MEMBER, key)
@@ -224,6 +234,7 @@ def _insert(transaction: Transaction, name: str, owner: str, fields: Mapping[str
     now_ms = transaction.now_ms()
     complete = {"owner": owner, "created_ms": now_ms, "updated_ms": now_ms, **unset, **fields}
     transaction.create(PROJECT, name, complete, number=number)
+    begin_quota(transaction, name, storage_limit)
     return number
 
 

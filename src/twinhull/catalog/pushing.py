@@ -12,6 +12,7 @@ from twinhull.blobs.store import BlobStore
 from twinhull.catalog.describing import CONFIG_BYTES_MAX, Described, describe
 from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
+from twinhull.catalog.quotas import require_room
 from twinhull.kit.digest import Digest, algorithm_of, digest_of
 from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, ProjectUnknown
 from twinhull.kit.reference import is_digest, project_of
@@ -112,6 +113,7 @@ class Pushing:
             missing_manifests = [child for child in parsed.manifests if child not in children]
             if missing_blobs or missing_manifests:
                 raise _Missing(missing_blobs, missing_manifests)
+            require_room(transaction, project_of(repository), digest, parsed.size)
             keep_repository(transaction, repository)
             _renew_children(transaction, repository, parsed)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))

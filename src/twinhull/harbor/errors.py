@@ -21,6 +21,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.PreconditionFailed: "PRECONDITION",
     errors.Denied: "FORBIDDEN",
     errors.ReadOnlyMode: "DENIED",
+    errors.QuotaExceeded: "DENIED",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "BAD_REQUEST",
     errors.TooLarge: "BAD_REQUEST",

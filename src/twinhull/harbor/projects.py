@@ -21,6 +21,7 @@ from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, Proj
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.groups import group_roles
+from twinhull.metadata.usage import Quota, quota_of
 from twinhull.web.identity import Caller
 
 
@@ -96,7 +97,9 @@ class ProjectsApi:
         metadata = _metadata(body)
         if body.public is not None:
             metadata.setdefault("public", str(body.public).lower())
-        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.subject.name)
+        # As in Harbor, only administrators of the system say how much a project may store.
+        limit = body.storage_limit if caller.is_admin else None
+        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.subject.name, storage_limit=limit)
         made = await self._projects.create(new)
         by_name = request.headers.get("x-resource-name-in-location", "").lower() == "true"
         location = located(request, new.name if by_name else made.id)
@@ -110,9 +113,11 @@ class ProjectsApi:
 
     async def change(self, request: Request) -> Response:
         """Set the given items of a project's metadata."""
-        _, project = await self._access.project(request, ".", "update")
+        caller, project = await self._access.project(request, ".", "update")
         body = await read_body(request, _ProjectBody)
         changed = await self._projects.change_metadata(project.name, _metadata(body))
+        if body.storage_limit and caller.is_admin:
+            changed = await self._projects.set_storage_limit(project.name, body.storage_limit)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def delete(self, request: Request) -> Response:
@@ -131,14 +136,17 @@ class ProjectsApi:
         """Return counts of what is in a project, each for those who may see it."""
         caller, project = await self._access.project(request, ".", "read")
 
-        def read(connection: Snapshot) -> tuple[dict[int, int], int]:
+        def read(connection: Snapshot) -> tuple[dict[int, int], int, Quota]:
             counts = accounts.count_repositories(connection, [project.name])
-            return accounts.count_roles(connection, project.name), counts.get(project.name, 0)
+            roles = accounts.count_roles(connection, project.name)
+            return roles, counts.get(project.name, 0), quota_of(connection, project.name)
 
-        roles, repositories = await self._access.read(read)
+        roles, repositories, quota = await self._access.read(read)
         lists_members = await self._access.may(caller, project.name, "member", "list")
         reads_quota = await self._access.may(caller, project.name, "quota", "read")
-        shown = views.summary_view(roles if lists_members else None, repositories=repositories, quota_shown=reads_quota)
+        shown = views.summary_view(
+            roles if lists_members else None, repositories=repositories, quota=quota if reads_quota else None
+        )
         return answer(shown)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from twinhull.auth.permissions import Grant, Role
 from twinhull.kit.clock import rfc3339
 from twinhull.metadata.accounts import Member, Project, Robot, User
+from twinhull.metadata.usage import Quota
 
 Json = dict[str, Any]
 
@@ -81,14 +82,14 @@ def project_view(project: Project, *, owner_id: int, roles: Sequence[int], repos
     return view
 
 
-def summary_view(roles: Mapping[int, int] | None, *, repositories: int, quota_shown: bool) -> Json:
+def summary_view(roles: Mapping[int, int] | None, *, repositories: int, quota: Quota | None) -> Json:
     """Return a project's summary; members are counted for those who may list them (else None), zero counts left out."""
     view: Json = {"repo_count": repositories} if repositories else {}
     for role, name in _SUMMARY_COUNTS.items():
         if roles is not None and roles.get(role):
             view[name] = roles[role]
-    if quota_shown:
-        view["quota"] = {"hard": {"storage": -1}, "used": {"storage": 0}}
+    if quota is not None:
+        view["quota"] = {"hard": {"storage": quota.hard}, "used": {"storage": quota.used}}
     return view
 
 

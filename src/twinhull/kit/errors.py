@@ -43,6 +43,10 @@ class ReadOnlyMode(Denied):
     """The system is in read only mode. Any modification is prohibited."""
 
 
+class QuotaExceeded(Denied):
+    """the project has no room for more"""
+
+
 class Unauthenticated(TwinhullError):
     """authentication required"""
 

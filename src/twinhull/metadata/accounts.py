@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, an
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
 from twinhull.metadata.lives import in_living_project, is_living_member
-from twinhull.metadata.tables.accounts import ended_sessions, id_aliases, members, nodes, projects, robots, settings, users
+from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
 from twinhull.metadata.tables.documents import documents
 from twinhull.metadata.tables.log import records
@@ -167,6 +167,12 @@ def find_project(connection: Connection, name: str) -> Project | None:
     """Return the project of that name."""
     row = connection.execute(select(projects).where(equals(projects.c.name, name))).mappings().first()
     return _project(row) if row is not None else None
+
+
+def find_projects(connection: Connection, names: Iterable[str]) -> dict[str, Project]:
+    """Return those of the projects that live, by name."""
+    query = select(projects).where(projects.c.name.in_(list(names)))
+    return {row["name"]: _project(row) for row in connection.execute(query).mappings()}
 
 
 def find_project_by_id(connection: Connection, number: int) -> Project | None:
@@ -365,14 +371,6 @@ def robot_keys(connection: Connection, project: str) -> list[str]:
 
 
 # -- what accounts need of the rest --------------------------------------------------------------------------------
-
-
-def ended_sessions_of(connection: Connection, *, before_ms: int | None = None, limit: int | None = None) -> list[str]:
-    """Return the ids of the sessions that were logged out, or only of those that would have run out by that time."""
-    query = select(ended_sessions.c.id).limit(limit)
-    if before_ms is not None:
-        query = query.where(ended_sessions.c.expires_ms < before_ms)
-    return [str(row[0]) for row in connection.execute(query)]
 
 
 def find_setting(connection: Connection, name: str) -> object:

@@ -12,6 +12,7 @@ from twinhull.catalog.accounts import Users
 from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.documents import Documents
 from twinhull.catalog.projects import Projects
+from twinhull.catalog.quotas import Quotas
 from twinhull.catalog.robots import Robots
 from twinhull.catalog.user_groups import UserGroups
 from twinhull.harbor.access import Access
@@ -20,6 +21,7 @@ from twinhull.harbor.members import MembersApi
 from twinhull.harbor.metadatas import MetadatasApi
 from twinhull.harbor.permissions import PermissionsApi
 from twinhull.harbor.projects import ProjectsApi
+from twinhull.harbor.quotas import QuotasApi
 from twinhull.harbor.robot_settings import RobotSettings
 from twinhull.harbor.robots import RobotsApi
 from twinhull.harbor.robots_v1 import RobotsV1Api
@@ -41,6 +43,7 @@ def people_subjects(
     forwarding: Forwarding,
 ) -> Sequence[Subject]:
     """Return who there is and what they may do."""
+    documents = Documents(store=store, executor=executor)
     projects = Projects(store=store, executor=executor)
     robots = Robots(store=store, executor=executor, passwords=passwords)
     robot_settings = RobotSettings(guard)
@@ -48,10 +51,11 @@ def people_subjects(
     return [
         ConfigurationsApi(access=access, configurations=Configurations(store=store, executor=executor, sealer=sealer)),
         UsersApi(access=access, users=users, guard=guard, forwarding=forwarding),
-        UserGroupsApi(access=access, groups=UserGroups(Documents(store=store, executor=executor))),
+        UserGroupsApi(access=access, groups=UserGroups(documents)),
         PermissionsApi(access),
         ProjectsApi(access=access, projects=projects, guard=guard),
         MetadatasApi(access=access, projects=projects),
+        QuotasApi(access=access, quotas=Quotas(documents)),
         MembersApi(access=access, projects=projects),
         RobotsApi(access=access, robots=robots, settings=robot_settings),
         RobotsV1Api(access=access, robots=robots, settings=robot_settings),

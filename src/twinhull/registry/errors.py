@@ -25,6 +25,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.PreconditionFailed: "DENIED",
     errors.Denied: "DENIED",
     errors.ReadOnlyMode: "DENIED",
+    errors.QuotaExceeded: "DENIED",
     errors.Unauthenticated: "UNAUTHORIZED",
     errors.Invalid: "UNSUPPORTED",
     errors.TooLarge: "SIZE_INVALID",

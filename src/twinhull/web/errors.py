@@ -15,6 +15,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.PreconditionFailed: 412,
     errors.Denied: 403,
     errors.ReadOnlyMode: 403,
+    errors.QuotaExceeded: 403,
     errors.Unauthenticated: 401,
     errors.Invalid: 400,
     errors.TooLarge: 413,

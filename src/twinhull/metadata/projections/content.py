@@ -11,6 +11,7 @@ from twinhull.metadata.projections.containers import touch_containers
 from twinhull.metadata.projections.garbage import link_came, link_went, manifest_came, manifest_went
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of
 from twinhull.metadata.projections.standing import accessories_of, children_of, settle
+from twinhull.metadata.projections.usage import count_link, count_manifest
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children, manifests, tags
@@ -23,6 +24,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
     repository, digest = split_content_key(key)
     if values is None:
         listed_by_it = children_of(connection, repository, digest)
+        count_manifest(connection, repository, digest, None)
         manifest_went(connection, repository, digest)
         remove(connection, manifests, repository=repository, digest=digest)
         remove(connection, manifest_blobs, repository=repository, manifest=digest)
@@ -52,6 +54,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
         "tagged": False,
         "listed": True,
     }
+    count_manifest(connection, repository, digest, number_of(values.get("manifest_bytes")))
     upsert(manifests).run(connection, row)
     # What a manifest names never changes, since its digest names its bytes: the rows are made once.
     blobs, children = values.get("blobs"), values.get("children")
@@ -97,6 +100,7 @@ def _tag(connection: Connection, key: str, values: Values | None) -> None:
 def _blob(connection: Connection, key: str, values: Values | None) -> None:
     repository, digest = split_content_key(key)
     if values is None:
+        count_link(connection, repository, digest, None)
         link_went(connection, repository, digest)
         return remove(connection, blob_links, repository=repository, digest=digest)
     row = {
@@ -105,6 +109,7 @@ def _blob(connection: Connection, key: str, values: Values | None) -> None:
         "size": number_of(values.get("size")),
         "linked_ms": number_of(values.get("linked_ms")),
     }
+    count_link(connection, repository, digest, number_of(values.get("size")))
     upsert(blob_links).run(connection, row)
     return link_came(connection, repository, digest)
 

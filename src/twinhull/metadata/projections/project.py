@@ -16,6 +16,7 @@ from twinhull.metadata.schema import metadata
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.tables.accounts import id_aliases
 from twinhull.metadata.tables.columns import DERIVED, upsert
+from twinhull.metadata.tables.usage import project_usage
 from twinhull.records import kinds
 from twinhull.records.kinds import id_and_aliases
 from twinhull.records.merge import Value, decode, is_dead, values_of
@@ -58,6 +59,7 @@ def rebuild_projections(connection: Connection, breathe: Callable[[], None] = la
     for table in metadata.sorted_tables:
         if table.info == DERIVED:
             connection.execute(delete(table))
+    connection.execute(delete(project_usage))
     kind, key = "", ""
     while page := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": _PAGE}).all():
         for kind, key, encoded in page:

@@ -1,0 +1,102 @@
+"""How much a project may store: limits as they are set, and as they are held when something is stored.
+
+What another node took at the same moment may go beyond a limit; then pushes stop until it fits again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twinhull.catalog.accounts import Written
+from twinhull.catalog.documents import Documents, change_document, create_document, existing_document, set_document
+from twinhull.config.cluster import DEFAULTS
+from twinhull.kit.errors import Invalid, NotFound, QuotaExceeded
+from twinhull.metadata.accounts import find_setting
+from twinhull.metadata.transaction import Transaction
+from twinhull.metadata.usage import UNLIMITED, hard_limit, is_in_project, quota_of
+from twinhull.records.kinds import QUOTA
+
+STORAGE: Final = "storage"
+_STORAGE_MAX: Final = 2**63 - 1
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def require_limits(hard: Mapping[str, Any]) -> int:
+    """Return the limit in bytes, or raise Invalid, in Harbor's words, for what is none."""
+    for name in hard:
+        if name != STORAGE:
+            raise Invalid(f"resource {name[:64]} not support")
+    if STORAGE not in hard:
+        raise Invalid("resource storage not found")
+    limit = hard[STORAGE]
+    if isinstance(limit, bool) or not isinstance(limit, int) or (limit <= 0 and limit != UNLIMITED) or limit > _STORAGE_MAX:
+        raise Invalid("invalid value for resource storage")
+    return limit
+
+
+def begin_quota(transaction: Transaction, project: str, limit: int | None) -> None:
+    """Give a project that has just been made its limit, or the one that the cluster's settings give to each."""
+    if not limit:
+        enabled = _setting(transaction, "quota_per_project_enable")
+        common = _setting(transaction, "storage_per_project") if enabled else UNLIMITED
+        limit = common if isinstance(common, int) else UNLIMITED
+    create_document(transaction, QUOTA, {STORAGE: limit}, project=project)
+
+
+def set_limit(transaction: Transaction, project: str, limit: int) -> int:
+    """Set a project's limit and return the quota's id, or raise Invalid."""
+    return set_document(transaction, QUOTA, {STORAGE: require_limits({STORAGE: limit})}, project=project)
+
+
+def require_room(transaction: Transaction, project: str, digest: str, size: int) -> None:
+    """Raise QuotaExceeded, in Harbor's words, if the project has no room for these bytes.
+
+    What is in the project already costs nothing. Where no limit is set that is one query.
+    """
+    connection = transaction.connection
+    if hard_limit(connection, project) == UNLIMITED or is_in_project(connection, project, digest):
+        return
+    hard, used = quota_of(connection, project)
+    if used + size > hard and _setting(transaction, "quota_per_project_enable"):
+        raise QuotaExceeded(
+            f"adding {shown_size(size)} of storage resource, which when updated to current usage of {shown_size(used)}"
+            f" will exceed the configured upper limit of {shown_size(hard)}."
+        )
+
+
+def shown_size(size_bytes: int) -> str:
+    """Return a size as Harbor words it: 318 B, 2.9 MiB."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    amount = float(size_bytes)
+    for unit in _UNITS:
+        amount /= 1024
+        if amount < 1024 or unit == _UNITS[-1]:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def _setting(transaction: Transaction, name: str) -> object:
+    value = find_setting(transaction.connection, name)
+    return DEFAULTS[name] if value is None else value
+
+
+class Quotas:
+    """Changes limits."""
+
+    def __init__(self, documents: Documents) -> None:
+        """Take what writes documents."""
+        self._documents = documents
+
+    async def change(self, number: int, hard: Mapping[str, Any]) -> Written:
+        """Set a project's limit; raises Invalid or NotFound."""
+
+        def change(transaction: Transaction) -> int:
+            try:
+                existing_document(transaction, QUOTA, number)
+            except NotFound as error:
+                raise NotFound(f"quota {number} not found") from error
+            return change_document(transaction, QUOTA, number, {STORAGE: require_limits(hard)})
+
+        return await self._documents.write(change)
