@@ -42,7 +42,7 @@ def changed_token(token: str, **fields: str) -> str:
     return prefix + mark + base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
 
-def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer/v1/summary") -> int:
+def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer/v1/vector") -> int:
     """Return the status that the node's peer port answers with to a caller with this certificate."""
     host, _, port = node.cluster_address.rpartition(":")
     context.check_hostname = False
@@ -54,7 +54,7 @@ def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer
         connection.close()
 
 
-def management(node: ClusterNode, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+def management(node: ClusterNode, method: str, path: str, body: object = None, *, status: int = 0) -> Any:  # noqa: ANN401 - JSON
     """Return what the node's management API answers to the administrator, or fail the test."""
     connection = http.client.HTTPConnection(node.address, timeout=20)
     login = base64.b64encode(f"admin:{ADMIN_PASSWORD}".encode()).decode()
@@ -65,7 +65,7 @@ def management(node: ClusterNode, method: str, path: str, body: object = None) -
         content = response.read()
     finally:
         connection.close()
-    assert response.status < 300, content
+    assert response.status == status if status else response.status < 300, content
     return json.loads(content or b"null")
 
 
@@ -181,17 +181,28 @@ def test_removed_node_is_turned_away_at_once(changing: Cluster, third: ClusterNo
     assert "no peer 'third'" in a.cli("remove", "third", code=1)
 
 
-def test_dead_node_can_be_removed_and_its_name_taken_again(changing: Cluster, third: ClusterNode, tmp_path: Path) -> None:
+def test_dead_node_is_replaced_and_learns_of_it_when_it_comes_back(changing: Cluster, third: ClusterNode) -> None:
     a, b = changing
     third.start(b.invite())
     eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="joined")
     third.kill()
-    b.cli("remove", "third")
+    said = b.cli("replace", "third")
+    assert "removed third" in said
+    assert "--name third" in said
     name, content = new_name(), image("without the dead")
     assert push(b.repository(name), content, "v1").header(LEVEL) == "metadata"
-    third.directory = tmp_path / "again"
-    third.start(a.invite())
+    third.start(wait=False)
+    eventually(lambda: third.status()["node"]["state"] == "removed", what="it has learned of it")
+    assert "this node was removed from its cluster" in third.log.read_text(encoding="utf-8")
+    lost = management(third, "POST", "projects", {"project_name": "too-late"}, status=503)
+    assert "removed from its cluster" in json.dumps(lost)
+    assert "too-late" not in {project["name"] for project in management(a, "GET", "projects?page_size=100")}
+    third.stop()
+    # By a new life under the old name, with what it has.
+    third.start(said.split()[-1], own_data="merge")
     check_pull(third.repository(name), content, "v1")
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="in sync again")
+    assert "too-late" in {project["name"] for project in management(a, "GET", "projects?page_size=100")}
     assert "left" in third.cli("leave")
     eventually(lambda: not a.state_of(third) and not b.state_of(third), what="the others know")
     alone = third.status()

@@ -283,6 +283,9 @@ class Agent:
     def removed(self, node: str) -> None:
         """Do nothing."""
 
+    def turned_away(self, node: str) -> None:
+        """Do nothing."""
+
     def state_changed(self) -> None:
         """Do nothing."""
 

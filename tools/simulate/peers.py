@@ -167,6 +167,14 @@ class SimulatedPeer:
 
         return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
 
+    async def removal(self, *, timeout_s: float) -> list[Change]:
+        """Return the record of the asking node's removal, if it was removed."""
+
+        async def answer() -> list[Change]:
+            return await self._machine.listening.answers.removal(self._source)
+
+        return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
+
     async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
         """Return which of the blobs the peer needs."""
 

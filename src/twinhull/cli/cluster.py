@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -155,6 +156,17 @@ def remove(node: NodeArgument, *, data_dir: DataDirOption = None) -> None:
     """Take another node out of the cluster; it need not be reachable, and must be invited again to come back."""
     answer = _agent(data_dir).post("/remove", {"node": node})
     print(f"removed {answer.get('node', node)}")
+
+
+@app.command()
+def replace(node: NodeArgument, *, data_dir: DataDirOption = None) -> None:
+    """Take a node out that will not come back, and print a token with which a new one takes its place and name."""
+    agent = _agent(data_dir)
+    name = agent.post("/remove", {"node": node}).get("node", node)
+    token = agent.post("/invite")["token"]
+    print(f"removed {name}; run this on the new node, with the options of `twinhull serve`:")
+    # As with invite, the token is the last word.
+    print(f"twinhull cluster join --name {shlex.quote(str(name))} {token}")
 
 
 @app.command()

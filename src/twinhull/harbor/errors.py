@@ -56,6 +56,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.LoginSlowedDown: "TOO_MANY_REQUESTS",
     # -- cluster
     errors.JoinRefused: "FORBIDDEN",
+    errors.NotAMember: "FORBIDDEN",
     errors.PeerUnavailable: "UNAVAILABLE",
     errors.ClockAhead: "UNAVAILABLE",
     errors.SnapshotRefused: "UNAVAILABLE",

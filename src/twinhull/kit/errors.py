@@ -194,6 +194,10 @@ class JoinRefused(Denied):
     """this join token is not valid"""
 
 
+class NotAMember(Denied):
+    """this node is not a member of the cluster any more"""
+
+
 class PeerUnavailable(Unavailable):
     """peer does not answer"""
 

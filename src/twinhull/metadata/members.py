@@ -52,6 +52,12 @@ def is_member(connection: Connection, node: str) -> bool:
     return connection.execute(select(accounts.nodes.c.id).where(accounts.nodes.c.id == node)).first() is not None
 
 
+def was_removed(connection: Connection, node: str) -> bool:
+    """Tell whether the node was a member and is none any more."""
+    query = select(records.c.dead).where(records.c.kind == NODE.name, records.c.key == node)
+    return bool(connection.execute(query).scalar())
+
+
 def slots_ever_used(connection: Connection) -> set[int]:
     """Return the slots of all nodes there are and were: a slot given twice would give ids twice."""
     rows = connection.execute(select(records.c.record).where(records.c.kind == NODE.name))

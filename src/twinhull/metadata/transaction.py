@@ -45,6 +45,7 @@ ID_BLOCK: Final = 1000
 SLOTS: Final = 32
 
 _GET_RECORD: Final = Statement("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
+_DROP_RECORD: Final = Statement("DELETE FROM records WHERE kind = :kind AND key = :key")
 _GET_OWN: Final = Statement(
     "SELECT own.origin, own.first_block, (SELECT seq FROM origins WHERE origins.origin = own.origin), clock.ms, clock.counter"
     " FROM (SELECT 1) AS one LEFT JOIN incarnations AS own ON own.node = :node"
@@ -221,7 +222,9 @@ class Transaction:
         self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, encoded)
 
     def forget(self, kind: Kind, key: str) -> None:
-        """Remove the rows that tell of a record that there is not; this node's readers of the log see a deletion."""
+        """Remove a record if there is one, and the rows that tell of it; this node's readers of the log see a deletion."""
+        _DROP_RECORD.run(self.connection, {"kind": kind.name, "key": key})
+        self._records[kind.name, key] = None
         unproject_record(self.connection, kind.name, key)
         never = Version(Write(Stamp(0, 0, MERGED), 0, {}), deleted=True, fields={})
         self._append(MERGED, self.applied(MERGED) + 1, kind.name, key, encode(Record((never,), {})))

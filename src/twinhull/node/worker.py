@@ -44,6 +44,7 @@ from twinhull.registry.routes import Registry
 from twinhull.registry.tags import TagHandlers
 from twinhull.registry.uploads import UploadHandlers
 from twinhull.replication.link import LinkClient
+from twinhull.replication.neighbours import REMOVED_HINT
 from twinhull.replication.page import SyncPage
 from twinhull.replication.passing_on import PassingOn
 from twinhull.replication.remote import LINK_FAILURES, RemotePeers
@@ -221,7 +222,7 @@ class _Worker:
         with self._store.read() as connection:
             belongs = members.is_member(connection, self._node)
         if not belongs:
-            raise Unavailable("this node was removed from its cluster", hint="invite it again, with an empty data directory")
+            raise Unavailable("this node was removed from its cluster", hint=REMOVED_HINT)
         if not self._trust.is_ready():
             raise Unavailable("the cluster's state is still being taken over")
 

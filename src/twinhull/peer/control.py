@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.records.kinds import NODE
 from twinhull.replication.engine import Engine
+from twinhull.replication.feed import Feed
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.mending import Mending
 from twinhull.replication.puller import Puller
@@ -82,7 +83,7 @@ class Control:
             return self._engine.store.position(), conflicts
 
         position, conflicts = await in_thread(self._engine.executor, read)
-        own = {**_described(self._own), "state": "self", "lag_changes": 0, "lag_bytes": 0, "lag_s": 0.0}
+        own = {**_described(self._own), "state": self._own_state(), "lag_changes": 0, "lag_bytes": 0, "lag_s": 0.0}
         own["lag_bytes"] = self._engine.missing_bytes()
         return {
             "node": own,
@@ -103,9 +104,12 @@ class Control:
             "last_error": puller.last_error,
             # Of what is read from it, and of what it reads from here.
             "held": puller.taking.reasons(),
-            "held_there": self._engine.held_at(node.id),
+            "held_there": _held_there(self._engine.feeds, node.id),
             "received_bytes": self._engine.transfers.received_bytes.get(node.id, 0),
         }
+
+    def _own_state(self) -> str:
+        return "removed" if self._engine.neighbours.is_removed else "self"
 
     def _state(self, node: Node, puller: Puller) -> str:
         acknowledgements = self._engine.acknowledgements
@@ -132,7 +136,7 @@ class Control:
         await self._engine.neighbours.try_all()
         while True:
             document = await self.status_document()
-            peers = [member for member in document["members"] if member["state"] != "self"]
+            peers = [member for member in document["members"] if member["id"] != self._own.id]
             lagging = [
                 member
                 for member in peers
@@ -235,6 +239,11 @@ def _taking(order: Order) -> Handler:
         return web.Response(body=msgspec.json.encode(await order(asked)), content_type="application/json")
 
     return handle
+
+
+def _held_there(feeds: Sequence[Feed], node: str) -> dict[str, str]:
+    """Return the origins of which a peer that reads from here can't take the next change, and why."""
+    return {origin: reason for feed in feeds if feed.peer == node for origin, reason in feed.held_there.items()}
 
 
 def _described(node: Node) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twinhull.kit.errors import Denied, Unavailable
+from twinhull.kit.errors import Denied, NotAMember, Unavailable
 from twinhull.metadata import members
 from twinhull.metadata.store import Store
 from twinhull.replication.trust import node_of_certificate
@@ -23,14 +23,20 @@ class Gate:
 
         Raises Denied to whoever is no member, Unavailable while the exchange with the member is paused.
         """
-        node = node_of_certificate(certificate)
-        if node is None:
-            raise Denied("the peer port takes members only", hint="join with `twinhull cluster join TOKEN`")
+        node = self.identify(certificate)
         # The certificate outlives the membership: what counts is the node's record.
         with self._store.read() as connection:
             is_member = members.is_member(connection, node)
         if not is_member:
-            raise Denied(f"node {node} is not a member of this cluster", hint="invite it again")
+            raise NotAMember(f"node {node} is not a member of this cluster", hint="invite it again")
         if self._is_paused(node):
             raise Unavailable(f"exchange with node {node} is paused here", hint="`twinhull cluster resume`")
+        return node
+
+    @staticmethod
+    def identify(certificate: Mapping[str, object] | None) -> str:
+        """Return which node this verified certificate was made for, member or not; raises Denied when there is none."""
+        node = node_of_certificate(certificate)
+        if node is None:
+            raise Denied("the peer port takes members only", hint="join with `twinhull cluster join TOKEN`")
         return node

@@ -49,6 +49,8 @@ from twinhull.web.errors import status_of
 log = structlog.get_logger(__name__)
 
 _OPEN_TO_NEWCOMERS: Final = frozenset({"/peer/v1/ca", "/peer/v1/join"})
+# Who was a member may hear that it is none any more.
+_OPEN_TO_REMOVED: Final = "/peer/v1/removal"
 _PEER: Final = web.RequestKey("twinhull_peer", str)
 
 Question = TypeVar("Question", bound=msgspec.Struct)
@@ -120,6 +122,7 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/summary", self.summary)
         application.router.add_post("/peer/v1/vector", self.vector)
         application.router.add_post("/peer/v1/blobs/kept", self.kept)
+        application.router.add_post(_OPEN_TO_REMOVED, self.removal)
         application.router.add_post("/peer/v1/bucket", self.bucket)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
         application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
@@ -130,7 +133,10 @@ class PeerRoutes:
         try:
             if request.path not in _OPEN_TO_NEWCOMERS:
                 certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
-                request[_PEER] = await in_thread(self._engine.executor, self._gate.admit, certificate)
+                if request.path == _OPEN_TO_REMOVED:
+                    request[_PEER] = self._gate.identify(certificate)
+                else:
+                    request[_PEER] = await in_thread(self._engine.executor, self._gate.admit, certificate)
             return await handler(request)
         except TwinhullError as error:
             status = status_of(error)
@@ -215,6 +221,11 @@ class PeerRoutes:
     async def vector(self, _request: web.Request) -> web.Response:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return web.Response(body=msgspec.msgpack.encode(VectorAnswer(vector=await self._answers.vector())))
+
+    async def removal(self, request: web.Request) -> web.Response:
+        """Return the record of the asking node's removal, if it was removed."""
+        records = await self._answers.removal(request[_PEER])
+        return web.Response(body=msgspec.msgpack.encode(RecordAnswer(records=records)))
 
     async def kept(self, request: web.Request) -> web.Response:
         """Return which of the named blobs this node needs: the peer is about to remove them."""

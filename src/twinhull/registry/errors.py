@@ -60,6 +60,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.LoginSlowedDown: "TOOMANYREQUESTS",
     # -- cluster
     errors.JoinRefused: "DENIED",
+    errors.NotAMember: "DENIED",
     errors.PeerUnavailable: "UNAVAILABLE",
     errors.ClockAhead: "UNAVAILABLE",
     errors.SnapshotRefused: "UNAVAILABLE",

@@ -10,8 +10,8 @@ import msgspec
 from twinhull.kit.errors import NotFound, ProtocolError, Unavailable
 from twinhull.metadata import garbage, members
 from twinhull.records.change import Change, VersionVector, covers
-from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, TAG, content_key, split_content_key, split_tag_key
-from twinhull.records.merge import decode, values_of
+from twinhull.records.kinds import BLOB, KINDS, MANIFEST, NODE, PROJECT, TAG, content_key, split_content_key, split_tag_key
+from twinhull.records.merge import decode, is_dead, values_of
 from twinhull.replication.comparing import SUMMARY_FORM, roots_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed, SubscriberLink
@@ -100,6 +100,11 @@ class Answers:
     async def vector(self) -> VersionVector:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return await in_thread(self._engine.executor, self._engine.store.vector)
+
+    async def removal(self, node: str) -> list[Change]:
+        """Return the record of a node that was removed, for itself to learn of it; nothing of a member."""
+        record = await in_thread(self._engine.executor, self._engine.store.record, NODE.name, node)
+        return [record] if record is not None and is_dead(NODE, decode(record.record)) else []
 
     async def kept(self, query: KeptQuery) -> KeptAnswer:
         """Return which of the blobs this node names, or named until lately, once its state covers the query's vector.

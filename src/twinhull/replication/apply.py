@@ -13,8 +13,11 @@ import structlog
 
 from twinhull.kit.errors import ClockAhead, ProtocolError, SnapshotRefused, TwinhullError, Unstorable
 from twinhull.kit.fail_points import fail_point
+from twinhull.metadata.names import absent, drop_seen
 from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
+from twinhull.records.kinds import KINDS
 from twinhull.replication.protocol import SnapshotPage
 
 log = structlog.get_logger(__name__)
@@ -134,13 +137,22 @@ def reason_of(error: Exception, change: Change) -> str:
     return f"{change.kind[:32]} {change.key[:200]!r} has fields that no {change.kind[:32]} has: {error}"
 
 
-def apply_page(store: Store, page: SnapshotPage) -> Applied:
-    """Merge a page of a snapshot.
+class PartOfAll(NamedTuple):
+    """Where a page of a snapshot begins, and what its source had seen before it read the first one."""
+
+    after: tuple[str, str]
+    seen: VersionVector
+
+
+def apply_page(store: Store, page: SnapshotPage, part: PartOfAll | None = None) -> Applied:
+    """Merge a page of a snapshot; with its part of all, drop what the source has seen and has no more.
 
     Raises SnapshotRefused for a record that can't be taken, after merging the others; what the vector says is not reached then.
     """
     try:
         with store.write() as transaction:
+            if part is not None:
+                _drop_forgotten(transaction, page, part)
             for record in page.records:
                 transaction.merge_record(record)
             if page.vector is not None:
@@ -150,6 +162,17 @@ def apply_page(store: Store, page: SnapshotPage) -> Applied:
     if page.vector is None:
         fail_point("snapshot-page-applied")
     return Applied(page.records, store.vector())
+
+
+def _drop_forgotten(transaction: Transaction, page: SnapshotPage, part: PartOfAll) -> None:
+    """Drop, between the records of the page, what the source has seen and has no more."""
+    present = [(record.kind, record.key) for record in page.records]
+    if present != sorted({*present}) or (present and present[0] <= part.after):
+        raise ProtocolError("a snapshot's records came out of order")
+    until = present[-1] if present and page.vector is None else None
+    for kind, key in absent(transaction.connection, part.after, until, set(present)):
+        if kind in KINDS:
+            drop_seen(transaction, KINDS[kind], key, part.seen)
 
 
 def _page_one_by_one(store: Store, page: SnapshotPage) -> Applied:

@@ -13,7 +13,7 @@ from twinhull.records.change import Change
 from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
 from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result
-from twinhull.replication.neighbours import Neighbour
+from twinhull.replication.neighbours import REMOVED_HINT, Neighbour
 from twinhull.replication.protocol import (
     INLINE_BLOB_BYTES_MAX,
     InlineBlob,
@@ -62,7 +62,7 @@ class WorkerCalls:
                 if self._engine.tails.ended(notice.upload_id, digest):
                     # At once, ahead of the change that names the blob: who followed it must not begin to fetch it.
                     self._engine.offer(UploadEnded(upload_id=notice.upload_id, digest=digest))
-                elif digest is not None and self._engine.has_subscribers:
+                elif digest is not None and self._engine.feeds:
                     self._engine.spawn(self._send_if_small(digest))
 
     async def _send_if_small(self, digest: Digest) -> None:
@@ -87,6 +87,8 @@ class WorkerCalls:
     async def _reach(self, call: Reach) -> str:
         engine = self._engine
         engine.wrote(call.seq)
+        if engine.neighbours.is_removed:
+            raise DurabilityUnreached("written here only: this node was removed from its cluster", hint=REMOVED_HINT)
         if call.level == "local" or not engine.neighbours.all():
             return "local"
         have = await engine.acknowledgements.wait(call.seq)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from twinhull.replication.feed import Feed
 from twinhull.replication.following import FOLLOWED_MAX, Following
 from twinhull.replication.neighbours import Neighbours
 from twinhull.replication.own_past import check_own_past
+from twinhull.replication.own_removal import learn_of_removal
 from twinhull.replication.page import FOREVER_MS, SyncPage
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import FromSource, UploadGrew
@@ -159,9 +160,9 @@ class Engine:
     # -- feeds -----------------------------------------------------------------------------------------------------
 
     @property
-    def has_subscribers(self) -> bool:
-        """Whether any peer reads from here."""
-        return bool(self._feeds)
+    def feeds(self) -> Sequence[Feed]:
+        """The streams of the peers that read from here."""
+        return self._feeds
 
     async def serve_feed(self, feed: Feed) -> None:
         """Run a subscriber's stream until it ends."""
@@ -178,10 +179,6 @@ class Engine:
             await feed.run()
         finally:
             self._feeds.remove(feed)
-
-    def held_at(self, node: str) -> dict[str, str]:
-        """Return the origins of which a peer that reads from here can't take the next change, and why."""
-        return {origin: reason for feed in self._feeds if feed.peer == node for origin, reason in feed.held_there.items()}
 
     def offer(self, frame: FromSource) -> None:
         """Send a frame that is only a help to all who read from here."""
@@ -260,6 +257,10 @@ class Engine:
         for feed in list(self._feeds):
             if feed.peer == node:
                 feed.stop()
+
+    def turned_away(self, node: str) -> None:
+        """Ask a peer that turns this node away whether it was removed."""
+        self.spawn(learn_of_removal(self.store, self.executor, self.neighbours, node))
 
     def linked(self) -> list[str]:
         """Return the nodes this node hears directly."""

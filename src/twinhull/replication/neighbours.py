@@ -24,6 +24,8 @@ from twinhull.replication.threads import in_thread
 log = structlog.get_logger(__name__)
 
 _TRY_MAX_S: Final = 5.0
+_LAST_WORDS_S: Final = 0.5
+REMOVED_HINT: Final = "invite it again, and join with --merge or --discard"
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Neighbours:
         self._paused: set[str] = set()
         self._all_paused = False
         self._refreshing = asyncio.Lock()
+        # This node itself is no member any more.
+        self.is_removed = False
 
     def all(self) -> list[Neighbour]:
         """Return the other members."""
@@ -81,21 +85,27 @@ class Neighbours:
     async def refresh(self) -> None:
         """Dial who is a member now, and leave who is not."""
 
-        def read() -> list[Node]:
+        def read() -> tuple[list[Node], bool]:
             with self._store.read() as connection:
-                return members.nodes(connection)
+                return members.nodes(connection), members.was_removed(connection, self._store.node)
 
         # One at a time: an older answer of the database must not come after a newer one.
         async with self._refreshing:
-            known = await in_thread(self._executor, read)
-            wanted = {node.id: node for node in known if node.id != self._store.node}
+            known, is_removed = await in_thread(self._executor, read)
+            if is_removed and not self.is_removed:
+                log.error("this node was removed from its cluster", hint=REMOVED_HINT)
+                self.is_removed = True
+                # Who removed it waits for its confirmation.
+                await asyncio.sleep(_LAST_WORDS_S)
+            wanted = {node.id: node for node in known if node.id != self._store.node and not is_removed}
             for node_id, neighbour in list(self._all.items()):
                 if wanted.get(node_id) != neighbour.node:
                     self._leave(neighbour)
                     if node_id not in wanted:
                         self._acknowledgements.forget(node_id)
                         self.receiver.removed(node_id)
-                        log.info("peer removed", peer=node_id, name=neighbour.node.name)
+                        if not is_removed:
+                            log.info("peer removed", peer=node_id, name=neighbour.node.name)
             for node_id, node in wanted.items():
                 if node_id not in self._all:
                     self._all[node_id] = self._dialled(node)

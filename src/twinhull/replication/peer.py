@@ -78,6 +78,10 @@ class Peer(Protocol):
         """Return what the peer has applied."""
         ...
 
+    async def removal(self, *, timeout_s: float) -> list[Change]:
+        """Return the record of this node's removal if the peer, which turns it away, knows of one."""
+        ...
+
     async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
         """Return which of the blobs the peer needs, or the node that it is to ask for us."""
         ...

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
+from twinhull.kit.errors import BlobUnknown, NotAMember, PeerUnavailable, ProtocolError
 from twinhull.metadata.members import Node
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.protocol import (
@@ -118,6 +118,10 @@ class PeerClient:
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CONNECT_TIMEOUT_S),
                     compress=0,
                 )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status == http.client.FORBIDDEN:
+                raise NotAMember(f"peer {self.node} says that this node is not a member of its cluster") from error
+            raise _unavailable(self.node, self.address, error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _unavailable(self.node, self.address, error) from error
         return WebSocketSource(stream)
@@ -171,6 +175,11 @@ class PeerClient:
         """Return what the peer has applied."""
         answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
         return _read(answer, VectorAnswer).vector
+
+    async def removal(self, *, timeout_s: float) -> list[Change]:
+        """Return the record of this node's removal if the peer, which turns it away, knows of one."""
+        answer = await self._post("/removal", RecordQuery(kind="", key=""), timeout_s=timeout_s)
+        return _read(answer, RecordAnswer).records
 
     async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
         """Return which of the blobs the peer needs, or the node that it is to ask for us."""

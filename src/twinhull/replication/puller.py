@@ -11,9 +11,9 @@ from typing import Final
 import structlog
 
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import ProtocolError, SnapshotRefused, TwinhullError
+from twinhull.kit.errors import NotAMember, ProtocolError, SnapshotRefused, TwinhullError
 from twinhull.metadata.store import Store
-from twinhull.records.change import VersionVector, covers, joined, missing
+from twinhull.records.change import VersionVector, covers, joined
 from twinhull.replication.peer import SourceLink
 from twinhull.replication.protocol import (
     PROTOCOL,
@@ -169,16 +169,14 @@ class Puller:
         self.sure_until_s = 0.0
         self._ping_now.set()
 
-    def lag_changes(self, vector: VersionVector) -> int:
-        """Return how many of the peer's changes this node lacks, as far as the peer has said."""
-        return missing(vector, self.source_vector)
-
     def _failed(self, error: BaseException, began_s: float) -> None:
         self._failures += 1
         self._failed_s = self._clock.monotonic_s()
         self._failed_promptly = self.connected or self._failed_s - began_s < _PROMPT_S
         self.reachable = False
         self._is_costly = isinstance(error, SnapshotRefused)
+        if isinstance(error, NotAMember):
+            self._receiver.turned_away(self.node)
         text = str(error) or type(error).__name__
         if text != self.last_error:
             log.warning("peer stream broke", peer=self.node, error=text)
@@ -192,6 +190,7 @@ class Puller:
             hello = _hello(self._cluster, self._store, vector, self._receiver.linked())
             welcome = await _greeted(link, hello, self.node)
             await self._receiver.check_own_past(self.node, welcome.vector)
+            self.taking.begin(welcome.vector)
             self.source_vector = welcome.vector
             self.connected, self.reachable, self._failures, self.last_error = True, True, 0, ""
             self._note_try()

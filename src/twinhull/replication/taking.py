@@ -9,7 +9,7 @@ from typing import Protocol
 
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector
-from twinhull.replication.apply import Applied, Held, apply_changes, apply_page
+from twinhull.replication.apply import Applied, Held, PartOfAll, apply_changes, apply_page
 from twinhull.replication.protocol import SnapshotPage
 from twinhull.replication.threads import in_thread, to_its_end
 
@@ -56,6 +56,10 @@ class Receiver(Protocol):
         """Leave alone a node that is no member any more."""
         ...
 
+    def turned_away(self, node: str) -> None:
+        """Find out whether this node was removed: a peer says that it is no member."""
+        ...
+
     def state_changed(self) -> None:
         """Recompute what depends on the state of all pullers."""
         ...
@@ -72,6 +76,9 @@ class Taking:
         self._executor = executor
         self.changes_applied = 0
         self._held: Mapping[str, Held] = {}
+        self._seen: VersionVector = {}
+        # Up to which kind and key the present snapshot has come.
+        self._after = ("", "")
         # What was applied last and why no more could be, and the page of a snapshot that could not be taken whole.
         self._last: Applied | None = None
         self._incomplete: Applied | None = None
@@ -79,6 +86,10 @@ class Taking:
     def reasons(self) -> dict[str, str]:
         """Return the origins whose next change can't be taken, and why."""
         return {origin: held.reason for origin, held in self._held.items()}
+
+    def begin(self, vector: VersionVector) -> None:
+        """Note what the peer had when the stream began: what it has seen and does not send in a snapshot is gone."""
+        self._seen, self._after = vector, ("", "")
 
     async def changes(self, changes: list[Change]) -> VersionVector:
         """Apply changes, and return what this node has then; `require_all` says afterwards whether all could be kept."""
@@ -96,11 +107,16 @@ class Taking:
     async def page(self, page: SnapshotPage) -> VersionVector:
         """Merge a page of a snapshot, and return what this node has then.
 
+        A snapshot says all that there is, in order: what this node has between two of its records, and the peer has seen, was
+        deleted so long ago that nobody remembers the deletion, and goes here too.
+
         Raises SnapshotRefused at the last page if there was a record in any of them that can't be taken.
         """
         if self._incomplete is not None and page.vector is not None:
             self._incomplete.require_all()
-        applied = await to_its_end(self._apply(partial(apply_page, self._store, page), page.vector or {}))
+        part = PartOfAll(self._after, self._seen)
+        applied = await to_its_end(self._apply(partial(apply_page, self._store, page, part), page.vector or {}))
+        self._after = (page.records[-1].kind, page.records[-1].key) if page.vector is None and page.records else ("", "")
         if applied.failure is not None:
             self._incomplete = applied
         return applied.vector

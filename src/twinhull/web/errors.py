@@ -53,6 +53,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.LoginSlowedDown: 429,
     # -- cluster
     errors.JoinRefused: 403,
+    errors.NotAMember: 403,
     errors.PeerUnavailable: 503,
     errors.ClockAhead: 503,
     errors.SnapshotRefused: 503,
