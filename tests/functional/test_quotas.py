@@ -63,6 +63,23 @@ class TestUsage:
         summary = await site.admin.ok(200, "GET", "/projects/p/summary")
         assert summary["quota"] == {"hard": {"storage": -1}, "used": {"storage": before}}
 
+    async def test_copied_artifact_counts_in_its_new_project_with_all_that_it_names(self, site: AccountsNode) -> None:
+        await make_project(site.admin, "p")
+        await make_project(site.admin, "q")
+        await push_image(site.admin, "p/a")
+        assert used(site, "p") > 2
+        copied = await site.admin("POST", "/projects/q/repositories/b/artifacts?from=p/a:v1")
+        assert copied.status == 201, copied
+        assert used(site, "q") == used(site, "p")
+        with site.store.write() as transaction:
+            rebuild_projections(transaction.connection)
+        assert used(site, "q") == used(site, "p")
+        assert (await site.admin("DELETE", "/projects/q/repositories/b/artifacts/v1")).status == 200
+        assert used(site, "q") == 0
+        number = await quota_id(site, (await site.admin.ok(200, "GET", "/projects/q"))["project_id"])
+        await site.admin.ok(200, "PUT", f"/quotas/{number}", {"hard": {"storage": 1}})
+        assert (await site.admin("POST", "/projects/q/repositories/b/artifacts?from=p/a:v1")).status == 403
+
 
 class TestLimits:
     async def test_push_beyond_the_limit_is_refused_in_harbors_words(self, site: AccountsNode) -> None:

@@ -54,11 +54,17 @@ def require_room(transaction: Transaction, project: str, digest: str, size: int)
 
     What is in the project already costs nothing. Where no limit is set that is one query.
     """
+    require_room_for(transaction, project, {digest: size})
+
+
+def require_room_for(transaction: Transaction, project: str, sizes: Mapping[str, int]) -> None:
+    """Raise QuotaExceeded if the project has no room for these blobs and manifests together."""
     connection = transaction.connection
-    if hard_limit(connection, project) == UNLIMITED or is_in_project(connection, project, digest):
+    if hard_limit(connection, project) == UNLIMITED:
         return
+    size = sum(size for digest, size in sizes.items() if not is_in_project(connection, project, digest))
     hard, used = quota_of(connection, project)
-    if used + size > hard and _setting(transaction, "quota_per_project_enable"):
+    if size and used + size > hard and _setting(transaction, "quota_per_project_enable"):
         raise QuotaExceeded(
             f"adding {shown_size(size)} of storage resource, which when updated to current usage of {shown_size(used)}"
             f" will exceed the configured upper limit of {shown_size(hard)}."

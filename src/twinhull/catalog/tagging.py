@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from twinhull.catalog.pushing import keep_repository, put_tag
+from twinhull.catalog.quotas import require_room_for
 from twinhull.kit.errors import Conflict, ManifestUnknown, ProjectUnknown
 from twinhull.kit.reference import parse_repository, parse_tag, project_of
 from twinhull.metadata import content
@@ -14,6 +16,7 @@ from twinhull.metadata.projections.standing import accessories_of, children_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
+from twinhull.records.merge import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,14 @@ def _with_its_own(transaction: Transaction, repository: str, digest: str) -> lis
     return list(found)
 
 
+def _require_room(transaction: Transaction, repository: str, digest: str, facts: Mapping[str, Value]) -> None:
+    """Raise QuotaExceeded unless the project has room for a manifest and what it names."""
+    named = facts.get("blobs")
+    sizes = {str(blob): int(str(size)) for blob, size, required in (named if isinstance(named, list) else []) if required}
+    own = facts.get("manifest_bytes")
+    require_room_for(transaction, project_of(repository), {**sizes, digest: own if isinstance(own, int) else 0})
+
+
 def _copy_one(transaction: Transaction, copy: Copy, digest: str) -> None:
     facts = transaction.values(MANIFEST, content_key(copy.source, digest))
     key = content_key(copy.target, digest)
@@ -107,6 +118,7 @@ def _copy_one(transaction: Transaction, copy: Copy, digest: str) -> None:
         # Renewed, it outlives a delete that has not seen what lists it now.
         transaction.put(MANIFEST, key, {})
     elif facts is not None:
+        _require_room(transaction, copy.target, digest, facts)
         fields = {**facts, "pushed_ms": transaction.now_ms(), "pushed_by": copy.copied_by}
         fields.pop("ids", None)
         transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))

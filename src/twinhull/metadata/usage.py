@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, select
 
 from twinhull.metadata.documents import find
-from twinhull.metadata.tables.content import blob_links, manifests
+from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifests
 from twinhull.metadata.tables.usage import project_usage
 from twinhull.records.kinds import QUOTA, document_key
 
@@ -43,8 +43,13 @@ def quota_of(connection: Connection, project: str) -> Quota:
 def is_in_project(connection: Connection, project: str, digest: str) -> bool:
     """Tell whether a blob or manifest is counted in the project already."""
     prefix = f"{project}/"
+    columns = (
+        (blob_links.c.repository, blob_links.c.digest),
+        (manifests.c.repository, manifests.c.digest),
+        (manifest_blobs.c.repository, manifest_blobs.c.blob),
+    )
     found = (
-        select(table.c.repository).where(table.c.digest == digest, table.c.repository.startswith(prefix, autoescape=True))
-        for table in (blob_links, manifests)
+        select(repository).where(content == digest, repository.startswith(prefix, autoescape=True))
+        for repository, content in columns
     )
     return any(connection.execute(query.limit(1)).first() is not None for query in found)

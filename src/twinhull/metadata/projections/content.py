@@ -11,7 +11,7 @@ from twinhull.metadata.projections.containers import touch_containers
 from twinhull.metadata.projections.garbage import link_came, link_went, manifest_came, manifest_went
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of
 from twinhull.metadata.projections.standing import accessories_of, children_of, settle
-from twinhull.metadata.projections.usage import count_link, count_manifest
+from twinhull.metadata.projections.usage import count_link, count_manifest, uncount_manifest
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children, manifests, tags
@@ -24,7 +24,7 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
     repository, digest = split_content_key(key)
     if values is None:
         listed_by_it = children_of(connection, repository, digest)
-        count_manifest(connection, repository, digest, None)
+        uncount_manifest(connection, repository, digest)
         manifest_went(connection, repository, digest)
         remove(connection, manifests, repository=repository, digest=digest)
         remove(connection, manifest_blobs, repository=repository, manifest=digest)
@@ -54,14 +54,14 @@ def _manifest(connection: Connection, key: str, values: Values | None) -> None:
         "tagged": False,
         "listed": True,
     }
-    count_manifest(connection, repository, digest, number_of(values.get("manifest_bytes")))
-    upsert(manifests).run(connection, row)
     # What a manifest names never changes, since its digest names its bytes: the rows are made once.
     blobs, children = values.get("blobs"), values.get("children")
     named = [
         {"repository": repository, "manifest": digest, "blob": blob, "size": number_of(size), "required": bool(required)}
         for blob, size, required in (blobs if isinstance(blobs, list) else [])
     ]
+    count_manifest(connection, repository, digest, number_of(values.get("manifest_bytes")), named)
+    upsert(manifests).run(connection, row)
     if named:
         upsert(manifest_blobs).run_for_each(connection, named)
         manifest_came(connection, repository, [row["blob"] for row in named])

@@ -1,7 +1,12 @@
-"""Keeps, while records become rows, how much is stored in each project; see metadata/tables/usage.py."""
+"""Keeps, while records become rows, how much is stored in each project; see metadata/tables/usage.py.
+
+A blob is in a project when a repository of it has a link to it, or a manifest in it names it: a copied artifact brings no
+links. Each function is called before the rows that it counts come or go.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sqlalchemy import Connection
@@ -13,6 +18,13 @@ _LINK: Final = Statement("SELECT size FROM blob_links WHERE repository = :reposi
 _LINK_ELSEWHERE: Final = Statement(
     "SELECT 1 FROM blob_links WHERE digest = :digest AND repository <> :repository"
     " AND substr(repository, 1, :length) = :prefix LIMIT 1"
+)
+_NAMED: Final = Statement(
+    "SELECT 1 FROM manifest_blobs WHERE blob = :digest AND NOT (repository = :repository AND manifest = :manifest)"
+    " AND substr(repository, 1, :length) = :prefix LIMIT 1"
+)
+_BLOBS: Final = Statement(
+    "SELECT blob, size, required FROM manifest_blobs WHERE repository = :repository AND manifest = :manifest"
 )
 _MANIFEST: Final = Statement("SELECT manifest_bytes FROM manifests WHERE repository = :repository AND digest = :digest")
 _MANIFEST_ELSEWHERE: Final = Statement(
@@ -26,25 +38,63 @@ _ADD: Final = Statement(
 
 
 def count_link(connection: Connection, repository: str, digest: str, size: int | None) -> None:
-    """Count a blob that comes into a repository, or goes from it (None); to be called before its row does."""
-    _count(connection, (_LINK, _LINK_ELSEWHERE), repository, digest, size)
-
-
-def count_manifest(connection: Connection, repository: str, digest: str, size: int | None) -> None:
-    """Count a manifest that comes into a repository, or goes from it (None); to be called before its row does."""
-    _count(connection, (_MANIFEST, _MANIFEST_ELSEWHERE), repository, digest, size)
-
-
-def _count(
-    connection: Connection, statements: tuple[Statement, Statement], repository: str, digest: str, size: int | None
-) -> None:
-    here, elsewhere = statements
-    named = {"repository": repository, "digest": digest}
-    row = here.first(connection, named)
-    if (row is None) == (size is None):
-        # It is as it was: most writes of a blob that is there only renew it.
+    """Count a blob's link that comes into a repository, or goes from it (None)."""
+    row = _LINK.first(connection, {"repository": repository, "digest": digest})
+    # Most writes of a link that is there only renew it.
+    if (row is None) == (size is None) or _is_held(connection, repository, digest):
         return
-    project = project_of(repository)
-    prefix = f"{project}/"
-    if elsewhere.first(connection, {**named, "prefix": prefix, "length": len(prefix)}) is None:
-        _ADD.run(connection, {"project": project, "bytes": size if size is not None else -(row[0] if row is not None else 0)})
+    _add(connection, repository, size if size is not None else -(row[0] if row is not None else 0))
+
+
+def count_manifest(
+    connection: Connection, repository: str, digest: str, size: int, blobs: Iterable[Mapping[str, object]]
+) -> None:
+    """Count a manifest that comes into a repository, with the blobs that it names, as rows of manifest_blobs."""
+    if _MANIFEST.first(connection, {"repository": repository, "digest": digest}) is not None:
+        return
+    added = 0 if _is_elsewhere(connection, repository, digest) else size
+    for row in blobs:
+        if row["required"] and not _is_needed_anyhow(connection, repository, str(row["blob"]), digest):
+            added += int(str(row["size"]))
+    _add(connection, repository, added)
+
+
+def uncount_manifest(connection: Connection, repository: str, digest: str) -> None:
+    """Count a manifest out that goes from a repository, with the blobs that nothing else in the project needs."""
+    row = _MANIFEST.first(connection, {"repository": repository, "digest": digest})
+    if row is None:
+        return
+    removed = 0 if _is_elsewhere(connection, repository, digest) else int(row[0])
+    for blob, size, required in _BLOBS.all(connection, {"repository": repository, "manifest": digest}):
+        if required and not _is_needed_anyhow(connection, repository, blob, digest):
+            removed += size
+    _add(connection, repository, -removed)
+
+
+def _is_needed_anyhow(connection: Connection, repository: str, blob: str, manifest: str) -> bool:
+    """Tell whether a blob is in the project without this manifest."""
+    is_linked = _LINK.first(connection, {"repository": repository, "digest": blob}) is not None
+    return is_linked or _is_held(connection, repository, blob, manifest)
+
+
+def _is_held(connection: Connection, repository: str, blob: str, manifest: str = "") -> bool:
+    """Tell whether another repository of the project has a link to a blob, or a manifest but that one names it."""
+    row = {"repository": repository, "digest": blob, **_within(repository)}
+    if _LINK_ELSEWHERE.first(connection, row) is not None:
+        return True
+    return _NAMED.first(connection, {**row, "manifest": manifest}) is not None
+
+
+def _is_elsewhere(connection: Connection, repository: str, digest: str) -> bool:
+    row = {"repository": repository, "digest": digest, **_within(repository)}
+    return _MANIFEST_ELSEWHERE.first(connection, row) is not None
+
+
+def _within(repository: str) -> dict[str, object]:
+    prefix = f"{project_of(repository)}/"
+    return {"prefix": prefix, "length": len(prefix)}
+
+
+def _add(connection: Connection, repository: str, size: int) -> None:
+    if size:
+        _ADD.run(connection, {"project": project_of(repository), "bytes": size})
