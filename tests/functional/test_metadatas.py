@@ -64,6 +64,20 @@ class TestMetadatas:
         assert (await site.admin("GET", "/projects/99999/metadatas/")).status == 404
 
 
+class TestAllowlist:
+    async def test_project_keeps_a_list_of_its_own(self, site: AccountsNode) -> None:
+        await make_project(site.admin, "p")
+        assert (await site.admin.ok(200, "GET", "/projects/p"))["cve_allowlist"]["items"] == []
+        items = [{"cve_id": "CVE-2020-1"}]
+        await site.admin.ok(200, "PUT", "/projects/p", {"cve_allowlist": {"items": items, "expires_at": 1_999_999_999}})
+        (shown,) = rows(await site.admin("GET", "/projects?name=p"))
+        assert (shown["cve_allowlist"]["items"], shown["cve_allowlist"]["expires_at"]) == (items, 1_999_999_999)
+        twice = {"cve_allowlist": {"items": [*items, *items]}}
+        assert (await site.admin("PUT", "/projects/p", twice)).status == 400
+        await site.admin.ok(200, "PUT", "/projects/p", {"metadata": {"public": "true"}})
+        assert (await site.admin.ok(200, "GET", "/projects/p"))["cve_allowlist"]["items"] == items
+
+
 class TestRobotsOfTheOlderKind:
     async def test_robot_is_made_listed_disabled_and_deleted(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "p")

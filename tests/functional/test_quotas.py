@@ -126,8 +126,9 @@ class TestLimits:
             project = await api.create("/projects", {"project_name": name, "storage_limit": limit})
             (found,) = rows(await site.admin("GET", f"/quotas?reference_id={project}"))
             assert (name, found["hard"]) == (name, {"storage": hard})
+        # As in Harbor: a limit is changed at /quotas alone.
         await site.admin.ok(200, "PUT", "/projects/c", {"storage_limit": 12})
-        assert (await site.admin.ok(200, "GET", "/projects/c/summary"))["quota"]["hard"] == {"storage": 12}
+        assert (await site.admin.ok(200, "GET", "/projects/c/summary"))["quota"]["hard"] == {"storage": 9}
 
     async def test_limits_do_not_hold_while_they_are_switched_off(self, site: AccountsNode) -> None:
         await site.admin.create("/projects", {"project_name": "p", "storage_limit": 1})

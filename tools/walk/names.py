@@ -17,6 +17,7 @@ _ROOT: Final = "/api/v2.0/"
 _FIELDS: Final = {
     "project_id": "projects",
     "ProjectID": "projects",
+    "reference_id": "projects",
     "registry_id": "registries",
     "user_id": "users",
     "label_id": "labels",

@@ -17,6 +17,8 @@ from tools.walk.images import BODIES, CONTENTS, DIGESTS, IMAGES
 from tools.walk.names import Names, numbers_in
 
 STEPS: Final = Path(__file__).with_name("steps.toml")
+# How the recording writes several headers of one name.
+_BETWEEN_COOKIES: Final = " || "
 CSRF: Final = "x-harbor-csrf-token"
 _STEP: Final = re.compile(r"(\S+) ([A-Z]+) (\S+)(?: (\{.*\}))?(?: => ([0-9]+))?")
 _PUSH: Final = re.compile(r"push (\S+) (\S+):(\S+) (\S+)")
@@ -172,7 +174,9 @@ class Walker:
         if reply.status < 300:
             self._names.learn_body(row.body, body)
             self._learn_secrets(row, body)
-        theirs, ours = SimpleCookie(row.headers.get("set-cookie", "")), SimpleCookie()
+        theirs, ours = SimpleCookie(), SimpleCookie()
+        for cookie in row.headers.get("set-cookie", "").split(_BETWEEN_COOKIES):
+            theirs.load(cookie)
         for cookie in reply.headers.get_all("Set-Cookie") or ():
             ours.load(cookie)
         for name in theirs.keys() & ours.keys():

@@ -11,9 +11,9 @@ from typing import Final
 
 from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
-from twinhull.catalog.documents import delete_documents_of
+from twinhull.catalog.documents import delete_documents_of, set_document
 from twinhull.catalog.lives import lives_of_member
-from twinhull.catalog.quotas import begin_quota, set_limit
+from twinhull.catalog.quotas import begin_quota
 from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
@@ -22,7 +22,7 @@ from twinhull.metadata.filtering import NUL
 from twinhull.metadata.groups import is_member_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import MEMBER, PROJECT, ROBOT, member_key
+from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, ROBOT, member_key
 from twinhull.records.merge import Value
 
 LIBRARY: Final = "library"
@@ -91,8 +91,10 @@ class Projects:
         fields = metadata_fields(new.metadata)
         return await self._write(lambda transaction: _create(transaction, new, fields))
 
-    async def change_metadata(self, name: str, metadata: Mapping[str, str]) -> Written:
-        """Set the given items of a project's metadata; raises ProjectUnknown or Invalid."""
+    async def change_metadata(
+        self, name: str, metadata: Mapping[str, str], *, allowlist: Mapping[str, Value] | None = None
+    ) -> Written:
+        """Set items of a project's metadata, and its list of CVEs if one is given; raises ProjectUnknown or Invalid."""
         fields = metadata_fields(metadata)
 
         def change(transaction: Transaction) -> int:
@@ -100,13 +102,11 @@ class Projects:
             if fields:
                 keep_alive(transaction, project)
                 transaction.put(PROJECT, name, {**fields, "updated_ms": transaction.now_ms()})
+            if allowlist is not None:
+                set_document(transaction, ALLOWLIST, allowlist, project=name)
             return project.id
 
         return await self._write(change)
-
-    async def set_storage_limit(self, name: str, limit: int) -> Written:
-        """Set how much a project may store; raises ProjectUnknown, or Invalid."""
-        return await self._write(lambda transaction: set_limit(transaction, _existing(transaction, name).name, limit))
 
     async def remove_metadata(self, name: str, key: str) -> Written:
         """Take an item of a project's metadata away; raises ProjectUnknown."""

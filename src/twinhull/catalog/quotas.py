@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twinhull.catalog.accounts import Written
-from twinhull.catalog.documents import Documents, change_document, create_document, existing_document, set_document
+from twinhull.catalog.documents import Documents, change_document, create_document, existing_document
 from twinhull.config.cluster import DEFAULTS
 from twinhull.kit.errors import Invalid, NotFound, QuotaExceeded
 from twinhull.metadata.accounts import find_setting
@@ -42,11 +42,6 @@ def begin_quota(transaction: Transaction, project: str, limit: int | None) -> No
         common = _setting(transaction, "storage_per_project") if enabled else UNLIMITED
         limit = common if isinstance(common, int) else UNLIMITED
     create_document(transaction, QUOTA, {STORAGE: limit}, project=project)
-
-
-def set_limit(transaction: Transaction, project: str, limit: int) -> int:
-    """Set a project's limit and return the quota's id, or raise Invalid."""
-    return set_document(transaction, QUOTA, {STORAGE: require_limits({STORAGE: limit})}, project=project)
 
 
 def require_room(transaction: Transaction, project: str, digest: str, size: int) -> None:

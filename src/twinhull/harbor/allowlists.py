@@ -18,6 +18,7 @@ from twinhull.kit.errors import Invalid
 from twinhull.metadata.documents import Document, find
 from twinhull.metadata.filtering import NUL
 from twinhull.records.kinds import ALLOWLIST, document_key
+from twinhull.records.merge import Value
 
 ITEMS_MAX: Final = 10_000
 _ID_LENGTH_MAX: Final = 255
@@ -27,9 +28,22 @@ class _Item(msgspec.Struct):
     cve_id: str = ""
 
 
-class _AllowlistBody(msgspec.Struct):
+class AllowlistBody(msgspec.Struct):
+    """A list as clients send it."""
+
     expires_at: int | None = None
     items: list[_Item] = []
+
+    def checked(self) -> dict[str, Value]:
+        """Return the list's fields as they are kept, or raise Invalid."""
+        identifiers = [item.cve_id for item in self.items]
+        if len(identifiers) > ITEMS_MAX:
+            raise Invalid(f"only {ITEMS_MAX} CVEs are allowed at most")
+        if any(not 1 <= len(one) <= _ID_LENGTH_MAX or NUL in one for one in identifiers):
+            raise Invalid(f"the id of a CVE has 1 to {_ID_LENGTH_MAX} characters")
+        if len(set(identifiers)) < len(identifiers):
+            raise Invalid("duplicate CVE in the list")
+        return {"expires_at": self.expires_at, "items": [{"cve_id": one} for one in identifiers]}
 
 
 class AllowlistApi:
@@ -53,16 +67,8 @@ class AllowlistApi:
     async def set(self, request: Request) -> Response:
         """Put another list in its place."""
         await self._access.admin(request)
-        body = await read_body(request, _AllowlistBody, legacy=True)
-        identifiers = [item.cve_id for item in body.items]
-        if len(identifiers) > ITEMS_MAX:
-            raise Invalid(f"only {ITEMS_MAX} CVEs are allowed at most")
-        if any(not 1 <= len(one) <= _ID_LENGTH_MAX or NUL in one for one in identifiers):
-            raise Invalid(f"the id of a CVE has 1 to {_ID_LENGTH_MAX} characters")
-        if len(set(identifiers)) < len(identifiers):
-            raise Invalid("duplicate CVE in the list")
-        fields = {"expires_at": body.expires_at, "items": [{"cve_id": one} for one in identifiers]}
-        changed = await self._documents.set(ALLOWLIST, fields)
+        body = await read_body(request, AllowlistBody, legacy=True)
+        changed = await self._documents.set(ALLOWLIST, body.checked())
         return nothing(headers=await self._access.settled(request, changed.seq))
 
 

@@ -16,12 +16,15 @@ from twinhull.auth.subjects import visible_to
 from twinhull.catalog.projects import NewProject, Projects
 from twinhull.harbor import views
 from twinhull.harbor.access import Access
+from twinhull.harbor.allowlists import AllowlistBody
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
+from twinhull.metadata.documents import find_of_projects
 from twinhull.metadata.groups import group_roles
 from twinhull.metadata.usage import Quota, quota_of
+from twinhull.records.kinds import ALLOWLIST
 from twinhull.web.identity import Caller
 
 
@@ -32,6 +35,7 @@ class _ProjectBody(msgspec.Struct):
     metadata: dict[str, str | None] | None = None
     storage_limit: int | None = None
     registry_id: int | None = None
+    cve_allowlist: AllowlistBody | None = None
 
 
 class ProjectsApi:
@@ -113,11 +117,10 @@ class ProjectsApi:
 
     async def change(self, request: Request) -> Response:
         """Set the given items of a project's metadata."""
-        caller, project = await self._access.project(request, ".", "update")
+        _, project = await self._access.project(request, ".", "update")
         body = await read_body(request, _ProjectBody)
-        changed = await self._projects.change_metadata(project.name, _metadata(body))
-        if body.storage_limit and caller.is_admin:
-            changed = await self._projects.set_storage_limit(project.name, body.storage_limit)
+        allowlist = body.cve_allowlist.checked() if body.cve_allowlist is not None else None
+        changed = await self._projects.change_metadata(project.name, _metadata(body), allowlist=allowlist)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def delete(self, request: Request) -> Response:
@@ -171,6 +174,7 @@ def _project_views(connection: Snapshot, found: Sequence[Project], caller: Calle
     owners = accounts.ids_of_users(connection, {project.owner for project in found})
     repositories = accounts.count_repositories(connection, names)
     is_user = caller.subject is not None and not caller.subject.is_robot and caller.token is None
+    allowlists = find_of_projects(connection, ALLOWLIST, names) if detailed else {}
     roles = _roles(connection, caller, names) if is_user else {}
     return [
         views.project_view(
@@ -178,6 +182,7 @@ def _project_views(connection: Snapshot, found: Sequence[Project], caller: Calle
             owner_id=owners.get(project.owner, 0),
             roles=roles.get(project.name, []),
             repositories=repositories.get(project.name, 0),
+            allowlist=allowlists.get(project.name),
             detailed=detailed,
         )
         for project in found

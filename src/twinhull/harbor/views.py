@@ -8,6 +8,7 @@ from typing import Any, Final
 from twinhull.auth.permissions import Grant, Role
 from twinhull.kit.clock import rfc3339
 from twinhull.metadata.accounts import Member, Project, Robot, User
+from twinhull.metadata.documents import Document
 from twinhull.metadata.usage import Quota
 
 Json = dict[str, Any]
@@ -55,23 +56,25 @@ def found_user_view(user: User) -> Json:
     return {"user_id": user.id, "username": user.name}
 
 
-def project_view(project: Project, *, owner_id: int, roles: Sequence[int], repositories: int, detailed: bool = True) -> Json:
+def project_view(
+    project: Project,
+    *,
+    owner_id: int,
+    roles: Sequence[int],
+    repositories: int,
+    allowlist: Document | None,
+    detailed: bool = True,
+) -> Json:
     """Return a project, as somebody with these roles sees it, the strongest first; counts of zero are left out."""
-    allowlist: Json = {"creation_time": NEVER_TIME, "items": None, "update_time": NEVER_TIME}
     view: Json = {"creation_time": rfc3339(project.created_ms)}
     if roles:
         view["current_user_role_id"] = roles[0]
     view["current_user_role_ids"] = list(roles) or None
-    if detailed:
-        created = rfc3339(project.created_ms)
-        allowlist = {
-            "creation_time": created,
-            "id": project.id,
-            "items": [],
-            "project_id": project.id,
-            "update_time": created,
-        }
-    view["cve_allowlist"] = allowlist
+    view["cve_allowlist"] = (
+        _allowlist_view(project, allowlist)
+        if detailed
+        else {"creation_time": NEVER_TIME, "items": None, "update_time": NEVER_TIME}
+    )
     if detailed:
         view["metadata"] = dict(sorted(project.metadata.items()))
         view["owner_name"] = project.owner
@@ -79,6 +82,21 @@ def project_view(project: Project, *, owner_id: int, roles: Sequence[int], repos
     if repositories:
         view["repo_count"] = repositories
     view["update_time"] = rfc3339(project.updated_ms)
+    return view
+
+
+def _allowlist_view(project: Project, allowlist: Document | None) -> Json:
+    """Return the CVEs that do not stand in the way of a pull from the project; an empty list while nobody has set it."""
+    made_ms = allowlist.created_ms if allowlist is not None else project.created_ms
+    view: Json = {
+        "creation_time": rfc3339(made_ms),
+        "id": allowlist.id if allowlist is not None else project.id,
+        "items": allowlist.fields.get("items", []) if allowlist is not None else [],
+        "project_id": project.id,
+        "update_time": rfc3339(allowlist.updated_ms if allowlist is not None else made_ms),
+    }
+    if allowlist is not None and allowlist.fields.get("expires_at") is not None:
+        view["expires_at"] = allowlist.fields["expires_at"]
     return view
 
 

@@ -18,7 +18,7 @@ from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wan
 from twinhull.metadata.lives import in_living_project
 from twinhull.metadata.tables.accounts import id_aliases
 from twinhull.metadata.tables.documents import artifact_labels, documents, pulls
-from twinhull.records.kinds import LABEL
+from twinhull.records.kinds import LABEL, document_key
 from twinhull.records.merge import Kind
 
 _FIELDS: Final = Fields(
@@ -101,6 +101,12 @@ def ids_of(connection: Connection, document: Document) -> list[int]:
     """Return the document's id and its other ids: whatever refers to it may have any of them."""
     query = select(id_aliases.c.id).where(id_aliases.c.kind == document.kind, id_aliases.c.key == document.key)
     return [document.id, *(int(row[0]) for row in connection.execute(query.order_by(id_aliases.c.id)))]
+
+
+def find_of_projects(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str, Document]:
+    """Return the one document of that kind that each of these projects has, by project; those without are left out."""
+    query = _living(kind).where(documents.c.key.in_([document_key(name, "") for name in names]))
+    return {row["project"]: _document(row) for row in connection.execute(query).mappings()}
 
 
 def list_documents(
