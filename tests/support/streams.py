@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -293,9 +293,12 @@ class Agent:
 
     def reads_from(self, source: Agent) -> Puller:
         """Read another one's changes from now on."""
+        return self._puller(source.store.node, lambda: self._dial(source))
+
+    def _puller(self, node: str, dial: Callable[[], Awaitable[SourceEnd]]) -> Puller:
         puller = Puller(
-            source.store.node,
-            lambda: self._dial(source),
+            node,
+            dial,
             cluster=CLUSTER,
             store=self.store,
             receiver=self,
@@ -304,9 +307,22 @@ class Agent:
             ping_s=self.ping_s,
             jitter=random.Random(1),
         )
-        self.pullers[source.store.node] = puller
+        self.pullers[node] = puller
         self.tasks.append(asyncio.get_running_loop().create_task(puller.run()))
         return puller
+
+    def dials(self, node: str) -> tuple[Puller, Stream]:
+        """Read from a source that the test plays itself, on the first stream; there is no other."""
+        streams = [Stream()]
+        stream = streams[0]
+
+        async def dial() -> SourceEnd:
+            if not streams:
+                raise ConnectionRefusedError("nobody listens")
+            return SourceEnd(streams.pop())
+
+        puller = self._puller(node, dial)
+        return puller, stream
 
     async def _dial(self, source: Agent) -> SourceEnd:
         if source.refuses:

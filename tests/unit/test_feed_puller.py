@@ -17,7 +17,7 @@ from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import ProtocolError
 from twinhull.kit.hlc import MAX_AHEAD_MS
 from twinhull.replication.protocol import (
-    PROTOCOL,
+    NEWEST_PROTOCOL,
     Hello,
     InlineBlob,
     Ping,
@@ -296,14 +296,14 @@ async def test_stopped_feed_ends_and_its_peer_is_not_waited_for(new_agent: NewAg
 
 
 async def test_peer_of_another_cluster_release_or_name_is_told_so() -> None:
-    hello = Hello(protocol=PROTOCOL, cluster="c", node="n", vector={}, linked=[])
+    hello = Hello(protocol=NEWEST_PROTOCOL, cluster="c", node="n", vector={}, linked=[])
     check_greeting(hello, cluster="c", node="n")
     with pytest.raises(ProtocolError, match="another cluster"):
         check_greeting(hello, cluster="d", node="n")
     with pytest.raises(ProtocolError, match="certificate says m"):
         check_greeting(hello, cluster="c", node="m")
-    later = Hello(protocol=PROTOCOL + 1, cluster="c", node="n", vector={}, linked=[])
-    with pytest.raises(ProtocolError, match="speaks protocol"):
+    later = Hello(protocol=NEWEST_PROTOCOL + 1, cluster="c", node="n", vector={}, linked=[])
+    with pytest.raises(ProtocolError, match="upgrade the older node"):
         check_greeting(later, cluster="c", node="n")
 
 

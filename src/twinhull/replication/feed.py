@@ -17,7 +17,8 @@ from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.protocol import (
     CHANGES_PER_FRAME_MAX,
     FRAME_BYTES_SOFT,
-    PROTOCOL,
+    NEWEST_PROTOCOL,
+    OLDEST_PROTOCOL,
     Acknowledged,
     Changes,
     FromSource,
@@ -122,7 +123,7 @@ class Feed:
         try:
             vector = await in_thread(self._executor, self._store.vector)
             self._acknowledgements.wrote(vector)
-            await self._link.send(Welcome(protocol=PROTOCOL, cluster=self._cluster, node=self._store.node, vector=vector))
+            await self._link.send(_welcome(self._cluster, self._store.node, vector))
             await self._send_snapshot_if_needed()
             subscription = self._acknowledgements.subscribed(self._peer, self._vector, self._hears, origin=self._origin)
             async with asyncio.TaskGroup() as group:
@@ -256,6 +257,10 @@ class Feed:
             kind, key = page[-1].kind, page[-1].key
         await self._link.send(SnapshotPage(records=[], vector=vector))
         self._sent = {origin: max(seq, self._sent.get(origin, 0)) for origin, seq in vector.items()}
+
+
+def _welcome(cluster: str, node: str, vector: VersionVector) -> Welcome:
+    return Welcome(protocol=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL, cluster=cluster, node=node, vector=vector)
 
 
 def _in_log_order(pages: list[list[tuple[int, Change]]]) -> list[Change]:

@@ -2,6 +2,10 @@
 
 A node that wants a peer's changes dials it and sends Hello; the peer answers Welcome and then sends what the other lacks,
 in order. Frames are msgpack, tagged by type; fields that a newer release adds are ignored by an older one.
+
+A greeting says from which to which version of the protocol its sender speaks; the newest that both speak is spoken. A version
+is one more when an older node would not do with what a newer one says: a new kind of frame, or a field that it must not ignore.
+tests/data/wire/ holds each version's frames as they were sent.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ import msgspec
 from twinhull.kit.errors import ProtocolError
 from twinhull.records.change import Change, VersionVector
 
-PROTOCOL: Final = 1
+OLDEST_PROTOCOL: Final = 1
+# Since 2 a subscriber says which origins it holds up (`held`), and the source sends their next changes again.
+NEWEST_PROTOCOL: Final = 2
 # Says that a stream was closed because of what the other side sent (RFC 6455, "Reserved Status Code Ranges": 4000 to 4999).
 CLOSED_FOR_CAUSE: Final = 4000
 # What a connection's TLS greeting asks for (ALPN, RFC 7301) that is to carry bytes of blobs, and nothing else.
@@ -41,6 +47,7 @@ class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
 class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     """The subscriber says who it is and what it has."""
 
+    # The oldest version that it speaks; a node of the first release looks at this alone.
     protocol: int
     cluster: str
     node: str
@@ -49,6 +56,8 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     linked: list[str]
     # Under which origin it writes now, if not under its id: what it wrote before it was restored, it wants back.
     origin: str = ""
+    # The newest version that it speaks; 0 from one that speaks but one.
+    newest: int = 0
 
 
 class Acknowledged(_Frame, frozen=True, kw_only=True, tag="ack"):
@@ -79,6 +88,7 @@ class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
     cluster: str
     node: str
     vector: VersionVector
+    newest: int = 0
 
 
 class Changes(_Frame, frozen=True, kw_only=True, tag="changes"):
@@ -164,10 +174,18 @@ def closing_reason(text: str) -> bytes:
     return text.encode()[:_REASON_BYTES_MAX].decode(errors="ignore").encode()
 
 
-def check_greeting(greeting: Hello | Welcome, *, cluster: str, node: str) -> None:
-    """Raise ProtocolError unless the greeting comes from that node of this cluster and speaks a protocol we know."""
-    if greeting.protocol != PROTOCOL:
-        message = f"peer {node} speaks protocol {greeting.protocol}, this node {PROTOCOL}"
+def check_greeting(greeting: Hello | Welcome, *, cluster: str, node: str) -> int:
+    """Return which version of the protocol to speak with that node of this cluster.
+
+    Raises ProtocolError when there is none that both speak, or the greeting comes from another node or cluster.
+    """
+    theirs = greeting.protocol, max(greeting.protocol, greeting.newest)
+    version = min(theirs[1], NEWEST_PROTOCOL)
+    if version < max(theirs[0], OLDEST_PROTOCOL):
+        message = (
+            f"peer {node} speaks versions {theirs[0]} to {theirs[1]} of the protocol, "
+            f"this node {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL}"
+        )
         raise ProtocolError(message, hint="upgrade the older node")
     if greeting.cluster != cluster:
         message = f"peer {node} belongs to another cluster"
@@ -175,6 +193,7 @@ def check_greeting(greeting: Hello | Welcome, *, cluster: str, node: str) -> Non
     if greeting.node != node:
         message = f"peer calls itself {greeting.node[:64]!r}, but its certificate says {node}"
         raise ProtocolError(message)
+    return version
 
 
 # -- requests beside the stream (JSON or msgpack bodies over the same port) --------------------------------------------

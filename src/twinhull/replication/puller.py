@@ -16,7 +16,8 @@ from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector, covers, joined
 from twinhull.replication.peer import SourceLink
 from twinhull.replication.protocol import (
-    PROTOCOL,
+    NEWEST_PROTOCOL,
+    OLDEST_PROTOCOL,
     Acknowledged,
     Changes,
     FromSource,
@@ -314,7 +315,15 @@ def _gathered(frames: list[FromSource | None]) -> list[FromSource | None]:
 
 
 def _hello(cluster: str, store: Store, vector: VersionVector, linked: list[str]) -> Hello:
-    return Hello(protocol=PROTOCOL, cluster=cluster, node=store.node, vector=vector, linked=linked, origin=store.origin)
+    return Hello(
+        protocol=OLDEST_PROTOCOL,
+        newest=NEWEST_PROTOCOL,
+        cluster=cluster,
+        node=store.node,
+        vector=vector,
+        linked=linked,
+        origin=store.origin,
+    )
 
 
 async def _greeted(link: SourceLink, hello: Hello, node: str) -> Welcome:
