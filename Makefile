@@ -64,8 +64,8 @@ bench: $(TEST) clients ## Measure throughput, latency and CPU side by side with 
 	$(BIN)/python -m tools.bench
 
 .PHONY: faults
-faults: $(TEST) clients ## Play all fault scenarios on real nodes (as root): ONLY=names SEED=word
-	$(BIN)/python -m tests.fault.scenarios $(if $(ONLY),--only '$(ONLY)') $(if $(SEED),--seed '$(SEED)')
+faults: $(TEST) clients ## Play all fault scenarios on real nodes (as root): ONLY=names SEED=word MINUTES=10
+	$(BIN)/python -m tests.fault.scenarios $(if $(ONLY),--only '$(ONLY)') $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')
 
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -113,6 +113,8 @@ class Act:
     site: Site
     rng: random.Random
     office: Office
+    # How long the longest scenario goes on.
+    minutes: float = 10.0
     clocks_agree: bool = True
     # What was done, in words.
     story: list[str] = field(default_factory=list)
@@ -271,8 +273,31 @@ class Act:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def heal(self, limit_s: float = HEALING_MAX_S) -> None:
-        """Repair links, start what does not run, and wait until all nodes are equal; fail when that takes too long."""
+    def heal(self) -> None:
+        """Repair everything and wait until all nodes are equal; fail when that takes too long."""
+        self._repair()
+        began_s = self._clock.monotonic_s()
+        while not self._looks_equal():
+            if self._clock.monotonic_s() - began_s > _SYNC_LIMIT_S:
+                raise AssertionError(f"not equal within {_SYNC_LIMIT_S:.0f} s\n{self.site.differences()}")
+            time.sleep(_LOOK_S)
+        self.healed_s = max(self.healed_s, self._clock.monotonic_s() - began_s)
+        self.calm()
+        assert self.healed_s <= HEALING_MAX_S, f"equal only {self.healed_s:.1f} s after the last repair"
+
+    def rest(self) -> None:
+        """Repair everything while clients go on, and wait until all nodes hear each other."""
+        self._repair()
+        pairs = [(one, other) for one in self.nodes for other in self.nodes if one is not other]
+        eventually(
+            lambda: all(one.state_of(other) == "in sync" for one, other in pairs),
+            limit_s=_SYNC_LIMIT_S,
+            what="all nodes are in sync",
+        )
+        self.calm()
+
+    def _repair(self) -> None:
+        """Repair links, and start what does not run."""
         self.site.network.heal()
         for node in self.nodes:
             if node.running.poll() is None:
@@ -281,14 +306,6 @@ class Act:
                 node.start(wait=False)
         for node in self.nodes:
             node.wait_ready()
-        began_s = self._clock.monotonic_s()
-        while not self._looks_equal():
-            if self._clock.monotonic_s() - began_s > _SYNC_LIMIT_S:
-                raise AssertionError(f"not equal within {_SYNC_LIMIT_S:.0f} s\n{self.site.differences()}")
-            time.sleep(_LOOK_S)
-        self.healed_s = max(self.healed_s, self._clock.monotonic_s() - began_s)
-        self.calm()
-        assert self.healed_s <= limit_s, f"equal only {self.healed_s:.1f} s after the last repair"
 
     def _looks_equal(self) -> bool:
         try:
@@ -304,11 +321,11 @@ class Act:
         assert self.verdict.kept, "\n".join([str(self.verdict), *self.verdict.broken[:20]])
 
 
-def new_act(site: Site, seed: str) -> Act:
+def new_act(site: Site, seed: str, *, minutes: float) -> Act:
     """Return an act at the site, with an office of its own that is open."""
     office = Office(list(site.nodes.values()), seed)
     office.open(next(iter(site.nodes.values())))
-    return Act(site=site, rng=random.Random(seed), office=office)
+    return Act(site=site, rng=random.Random(seed), office=office, minutes=minutes)
 
 
 def start_over(site: Site) -> None:
@@ -319,8 +336,3 @@ def start_over(site: Site) -> None:
         shutil.rmtree(site.directory / name, ignore_errors=True)
     site.nodes.clear()
     site.start()
-
-
-def letters(nodes: Sequence[RealNode]) -> str:
-    """Return the names of nodes as `Act.part` takes them."""
-    return "".join(node.name for node in nodes)

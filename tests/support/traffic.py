@@ -10,8 +10,10 @@ from typing import Final
 
 from tests.support.images import Image
 from tests.support.office import Addressed, Office
+from twinhull.kit.clock import SystemClock
 
 _SHARED_TAGS: Final = 8
+_SHARED_FOR_S: Final = 20
 
 
 class Clients:
@@ -55,6 +57,7 @@ class _Client:
         self._office = office
         self._rng = rng
         self._number = number
+        self._clock = SystemClock()
         self._pushed = 0
         self._own: list[tuple[str, Image]] = []
         self._steps: dict[Callable[[Addressed], None], int] = {
@@ -74,6 +77,10 @@ class _Client:
         [action] = self._rng.choices(list(self._steps), weights=list(self._steps.values()))
         action(self._rng.choice(self._office.nodes))
 
+    def _shared(self) -> str:
+        """Return a tag that all clients write and read at this time."""
+        return f"shared-{int(self._clock.monotonic_s() // _SHARED_FOR_S)}-{self._rng.randrange(_SHARED_TAGS)}"
+
     def _push(self, node: Addressed) -> None:
         self._pushed += 1
         tag = f"c{self._number}-{self._pushed}"
@@ -82,7 +89,7 @@ class _Client:
 
     def _push_shared(self, node: Addressed) -> None:
         """Push to a tag that all use: a new image, or one of its own anew."""
-        tag = f"shared-{self._rng.randrange(_SHARED_TAGS)}"
+        tag = self._shared()
         if self._own and self._rng.random() < 0.5:
             # Not one that may be erased: whoever erases an image must know all its tags.
             _, content = self._own.pop(self._rng.randrange(len(self._own)))
@@ -92,10 +99,10 @@ class _Client:
 
     def _read(self, node: Addressed) -> None:
         own = self._own and self._rng.random() < 0.5
-        self._office.read(node, self._rng.choice(self._own)[0] if own else f"shared-{self._rng.randrange(_SHARED_TAGS)}")
+        self._office.read(node, self._rng.choice(self._own)[0] if own else self._shared())
 
     def _untag(self, node: Addressed) -> None:
-        self._office.untag(node, f"shared-{self._rng.randrange(_SHARED_TAGS)}")
+        self._office.untag(node, self._shared())
 
     def _erase(self, node: Addressed) -> None:
         if self._own:

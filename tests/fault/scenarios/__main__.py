@@ -23,6 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--only", default="*", help="names of scenarios, with * and commas")
     parser.add_argument("--seed", default=secrets.token_hex(3), help="what random choices follow from")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the longest scenario goes on")
     parser.add_argument("--list", action="store_true", help="list the scenarios and end")
     options = parser.parse_args()
     chosen = _chosen(options.only)
@@ -36,7 +37,7 @@ def main() -> int:
         results = []
         for one in chosen:
             print(f"\n== {one.name} (SEED={options.seed}): {one.title}", flush=True)
-            results.append(played(one, site, options.seed))
+            results.append(played(one, site, options.seed, minutes=options.minutes))
             _tell(results[-1])
     return _sum_up(results)
 

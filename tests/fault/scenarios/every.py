@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fault.scenarios import clocks, deaths, disks, fail_points, joins, links, rights
+from tests.fault.scenarios import clocks, damage, deaths, disks, everything, fail_points, joins, links, rights
 from tests.fault.scenarios.registry import SCENARIOS
 
-__all__ = ["SCENARIOS", "clocks", "deaths", "disks", "fail_points", "joins", "links", "rights"]
+__all__ = ["SCENARIOS", "clocks", "damage", "deaths", "disks", "everything", "fail_points", "joins", "links", "rights"]

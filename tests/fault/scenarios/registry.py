@@ -52,11 +52,11 @@ def scenario(name: str, *, quick: bool = False, spoils: bool = False) -> Callabl
     return put
 
 
-def played(chosen: Scenario, site: Site, seed: str) -> Result:
+def played(chosen: Scenario, site: Site, seed: str, *, minutes: float = 10.0) -> Result:
     """Play the scenario, heal, judge, and put the site in order again; an exception of the scenario's is its failure."""
     clock = SystemClock()
     began_s = clock.monotonic_s()
-    act = new_act(site, f"{chosen.name} {seed}")
+    act = new_act(site, f"{chosen.name} {seed}", minutes=minutes)
     failure = ""
     try:
         chosen.play(act)
