@@ -6,7 +6,7 @@ from tests.fault.scenarios.registry import scenario
 from tests.support.site import NAMES, Act
 
 
-@scenario("kill-at-random", quick=True)
+@scenario("kill-at-random")
 def kill_at_random(act: Act) -> None:
     """Nodes lose their power at random moments, and start again while clients go on."""
     with act.clients():
@@ -97,7 +97,7 @@ def kill_worker(act: Act) -> None:
     act.heal()
 
 
-@scenario("freeze-node", quick=True)
+@scenario("freeze-node")
 def freeze_node(act: Act) -> None:
     """A node stands still for longer than everybody's patience, and goes on as if nothing had been."""
     with act.clients():

@@ -51,7 +51,7 @@ def die_write_before_commit(act: Act) -> None:
     _dies_at_work(act, "write-before-commit")
 
 
-@scenario("die-write-committed", quick=True)
+@scenario("die-write-committed")
 def die_write_committed(act: Act) -> None:
     """A node dies when a write is committed and nobody was told."""
     _dies_at_work(act, "write-committed")

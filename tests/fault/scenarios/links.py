@@ -12,7 +12,7 @@ from tests.support.site import PEER_PORT, Act
 _MEBIBYTE = 1024 * 1024
 
 
-@scenario("two-and-one", quick=True)
+@scenario("two-and-one")
 def two_and_one(act: Act) -> None:
     """One office is cut off from the two others while clients work in all of them."""
     with act.clients():
@@ -116,7 +116,7 @@ def thin_line(act: Act) -> None:
     act.heal()
 
 
-@scenario("cut-in-push", quick=True)
+@scenario("cut-in-push")
 def cut_in_push(act: Act) -> None:
     """A link is cut while a blob comes in: the push goes on, and what came before the cut is of use after it."""
     content = act.office.new_image(layer_bytes=8 * _MEBIBYTE)
