@@ -25,6 +25,8 @@ SYSTEM_PATHS: Final[Mapping[str, str]] = {
     "postgres": "/usr/lib/postgresql/*/bin/postgres",
     "setpriv": "/usr/bin/setpriv",
     "wrk": "/usr/bin/wrk",
+    "slapd": "/usr/sbin/slapd",
+    "ldapadd": "/usr/bin/ldapadd",
     "curl": "/usr/bin/curl",
     "ip": "/usr/sbin/ip",
     "iptables": "/usr/sbin/iptables",

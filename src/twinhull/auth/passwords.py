@@ -8,7 +8,7 @@ import hmac
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -269,6 +269,27 @@ class PasswordChecker:
         else:
             self._brake.failed(user, address)
         return right
+
+    async def is_vouched_for(
+        self, user: str, password: str, stored: str | None, *, address: str, ask: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        """Tell whether what vouches for a user knows that password; asked again only once in a while.
+
+        Raises LoginSlowedDown after too many wrong ones, and what `ask` raises.
+        """
+        if stored is not None and self._verified.knows(user, password, stored):
+            return True
+        self._brake.check(user, address)
+        right = await ask()
+        if right:
+            self._brake.succeeded(user, address)
+        else:
+            self._brake.failed(user, address)
+        return right
+
+    def remember(self, user: str, password: str, stored: str) -> None:
+        """Keep for a short while that this password was right."""
+        self._verified.remember(user, password, stored)
 
     async def hash(self, password: str) -> str:
         """Return what is stored of a password, without holding up the event loop."""

@@ -26,6 +26,8 @@ from twinhull.metadata.store import Store
 
 # Each of the caches holds at most this many; when full it starts anew, which costs one query an entry.
 ENTRIES_MAX: Final = 20_000
+# Signs in with a password of the cluster's own, however others do.
+_BUILT_IN: Final = "admin"
 _ROBOTS_PER_PROJECT_MAX: Final = 500
 
 _Loaded = TypeVar("_Loaded")
@@ -44,6 +46,18 @@ class LogWatch(Protocol):
 
     async def catch_up(self) -> None:
         """Return when all that was committed before this call has been called back."""
+        ...
+
+
+class Vouching(Protocol):
+    """What knows people's passwords in place of this cluster; catalog.sign_in.SignIn is one."""
+
+    async def is_by_directory(self) -> bool:
+        """Tell whether the settings say so."""
+        ...
+
+    async def by_directory(self, name: str, password: str) -> str | None:
+        """Return the name here of the one with that name and password, once it is written down here."""
         ...
 
 
@@ -82,6 +96,7 @@ class Guard:
         # Counts what was called back: an answer that was read from the database before a change must not be kept after it.
         self._generation = 0
         self._on_keys_changed: list[Callable[[], None]] = []
+        self._vouching: Vouching | None = None
         self._forgetters: dict[str, Callable[[str], None]] = {
             "user": self._forget_user,
             "user_group": self._forget_group,
@@ -228,15 +243,24 @@ class Guard:
 
     async def by_password(self, name: str, password: str, *, address: str) -> Subject | None:
         """Return who that is, None when the password is wrong; raises LoginSlowedDown after too many wrong ones."""
+        vouching = self._vouching
+        prefix = str(await self.setting("robot_name_prefix"))
+        is_person = record_of(name, prefix)[0] == "user" and name != _BUILT_IN
+        if vouching is not None and is_person and await vouching.is_by_directory():
+            return await _by_directory(self, self._passwords, vouching, name, password, address=address)
         found = await self.subject(name)
         # Whether an account is there must not show in the time that a wrong password takes.
-        is_robot = record_of(name, str(await self.setting("robot_name_prefix")))[0] == "robot"
+        is_robot = record_of(name, prefix)[0] == "robot"
         stored = found.stored if found is not None else UNKNOWN_ROBOT if is_robot else None
         if not await self._passwords.is_right(name, password, stored, address=address) or found is None:
             return None
         # A slow hash took its time: whoever was deleted or given another password meanwhile is not let in.
         current = await self.subject(name)
         return current if current is not None and current.stored == found.stored else None
+
+    def vouched_by(self, vouching: Vouching) -> None:
+        """Ask this about people's passwords while the settings say so."""
+        self._vouching = vouching
 
     async def by_token(self, token: VerifiedToken) -> Subject | None:
         """Return who the token was issued to, None if the account or its password is not what it was then."""
@@ -270,18 +294,12 @@ class Guard:
         return (facts or await self._load_project(project, None)).exists
 
     async def _load_project(self, project: str, user: Subject | None) -> ProjectFacts:
-        def read(connection: Connection) -> ProjectFacts:
-            facts = read_facts(connection, project)
-            if user is not None:
-                facts.roles[user.name] = read_role(connection, project, user) if facts.exists else None
-            return facts
-
         generation = self._generation
-        found = await self._load(read)
+        found = await self._load(lambda connection: _read_project(connection, project, user))
         if not found.exists and await self._ask_peers("project", project):
             await self.refresh()
             generation = self._generation
-            found = await self._load(read)
+            found = await self._load(lambda connection: _read_project(connection, project, user))
         if generation == self._generation:
             cached = self._projects.get(project)
             if cached is None:
@@ -300,6 +318,33 @@ class Guard:
         return await self._load(
             lambda connection: frozenset(project.name for project in accounts.list_projects(connection, wanted)[0])
         )
+
+
+async def _by_directory(
+    guard: Guard, passwords: PasswordChecker, vouching: Vouching, name: str, password: str, *, address: str
+) -> Subject | None:
+    known = await guard.subject(name)
+    vouched: list[str] = []
+
+    async def ask() -> bool:
+        vouched.append(await vouching.by_directory(name, password) or "")
+        return bool(vouched[0])
+
+    stored = known.stored if known is not None else None
+    if not await passwords.is_vouched_for(name, password, stored, address=address, ask=ask):
+        return None
+    # The directory may write the name otherwise.
+    current = await guard.subject(vouched[0] if vouched else name)
+    if current is not None:
+        passwords.remember(name, password, current.stored)
+    return current
+
+
+def _read_project(connection: Connection, project: str, user: Subject | None) -> ProjectFacts:
+    facts = read_facts(connection, project)
+    if user is not None:
+        facts.roles[user.name] = read_role(connection, project, user) if facts.exists else None
+    return facts
 
 
 def _decide(subject: Subject | None, project: str, facts: ProjectFacts) -> Allowance:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.projects import Projects
+from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import GroupOf
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, path_id
@@ -43,10 +44,11 @@ class _RoleBody(msgspec.Struct):
 class MembersApi:
     """Handlers for members."""
 
-    def __init__(self, *, access: Access, projects: Projects) -> None:
-        """Take what every handler needs, and what writes members."""
+    def __init__(self, *, access: Access, projects: Projects, sign_in: SignIn) -> None:
+        """Take what every handler needs, what writes members, and what knows the people who have not been here yet."""
         self._access = access
         self._projects = projects
+        self._sign_in = sign_in
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -72,8 +74,10 @@ class MembersApi:
         body = await read_body(request, _MemberBody, legacy=True)
         user, group = body.member_user or _UserBody(), body.member_group or _GroupBody()
         if user.username or user.user_id:
+            await self._sign_in.expect_user(user.username)
             added = await self._projects.add_member(project.name, role=body.role_id, user=user.username, user_id=user.user_id)
         elif group.id or group.group_name or group.ldap_group_dn:
+            await self._sign_in.expect_group(group.ldap_group_dn)
             wanted = GroupOf(id=group.id, name=group.group_name, group_type=group.group_type, dn=group.ldap_group_dn)
             added = await self._projects.add_group(project.name, role=body.role_id, group=wanted)
         else:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import LDAP, UserGroups
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.requests import Paging, answer, listed, located, nothing, on, read_body, read_paging
@@ -28,10 +29,11 @@ class _GroupBody(msgspec.Struct):
 class UserGroupsApi:
     """Handlers for user groups."""
 
-    def __init__(self, *, access: Access, groups: UserGroups) -> None:
-        """Take what every handler needs, and what writes groups."""
+    def __init__(self, *, access: Access, groups: UserGroups, sign_in: SignIn) -> None:
+        """Take what every handler needs, what writes groups, and what knows the directory's."""
         self._access = access
         self._groups = groups
+        self._sign_in = sign_in
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes; fixed words before ids."""
@@ -69,6 +71,8 @@ class UserGroupsApi:
         """Make a group, as an administrator."""
         await self._access.admin(request, legacy=True)
         body = await read_body(request, _GroupBody, legacy=True)
+        if body.group_type == LDAP and not await self._sign_in.has_group(body.ldap_group_dn):
+            raise NotFound(f"LDAP Group DN is not found: DN:{body.ldap_group_dn[:512]}")
         made = await self._groups.create(body.group_name, body.group_type, body.ldap_group_dn)
         return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})
 

@@ -99,6 +99,9 @@ class UsersApi:
     async def create(self, request: Request) -> Response:
         """Make a user, as an administrator; or oneself, from a browser, where that is allowed."""
         await self._require_registration(request)
+        mode = await self._guard.setting("auth_mode")
+        if mode != "db_auth":
+            raise Denied(f"users are made by signing in while the auth mode is {mode}")
         body = await read_body(request, _NewUserBody, legacy=True)
         new = NewUser(
             name=body.username, email=body.email, realname=body.realname, password=body.password, comment=body.comment
@@ -142,6 +145,8 @@ class UsersApi:
         caller, number = await self._self_or_admin(request)
         body = await read_body(request, _PasswordBody, legacy=True)
         user = await self._user(number)
+        if user.source:
+            raise Denied(f"the password of {user.name} is not kept here but by {user.source}")
         if caller.subject is not None and caller.subject.id == user.id:
             await self._require_old_password(request, user.name, body.old_password)
         changed = await self._users.set_password(number, body.new_password)

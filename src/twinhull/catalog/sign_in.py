@@ -1,0 +1,222 @@
+"""People who are vouched for by a directory or a provider: made known here when they first sign in, and kept up with it.
+
+What they may do is looked up in what is written here, as for everybody: their groups are written down at each sign-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from twinhull.auth.directory import Connect, Directory, LdapGroup, LdapSettings, LdapUser
+from twinhull.auth.sealing import Sealer
+from twinhull.auth.service import Guard
+from twinhull.catalog.accounts import ADMIN, changed_only, delete_memberships, name_problem, written
+from twinhull.catalog.user_groups import LDAP, NAME_LENGTH_MAX, OIDC, create_group
+from twinhull.config.values import Secret
+from twinhull.kit.errors import Conflict, Invalid
+from twinhull.metadata import accounts as queries
+from twinhull.metadata.groups import find_group, find_group_by_dn
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import USER
+from twinhull.records.merge import Value
+
+LDAP_MODE: Final = "ldap_auth"
+OIDC_MODE: Final = "oidc_auth"
+FROM_LDAP: Final = "ldap"
+FROM_OIDC: Final = "oidc"
+# Stored where others have the hash of a password: no password is ever right for it, and each account has its own, so that
+# sessions and tokens end with the account.
+_MARK: Final = "external$"
+_MARK_BYTES: Final = 16
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """Somebody as what vouches for them tells of them."""
+
+    name: str
+    source: str
+    external_id: str
+    email: str
+    realname: str
+    # Names, or for a directory's groups name and DN.
+    groups: Sequence[LdapGroup]
+    is_admin: bool
+
+
+def onboard(transaction: Transaction, vouched: Vouched) -> str:
+    """Write down somebody who is vouched for, new or known, and return their name.
+
+    Raises Invalid for a name that nobody can have, Conflict for one that is somebody else's.
+    """
+    problem = name_problem(vouched.name) or ("the built-in administrator's" if vouched.name == ADMIN else None)
+    if problem is not None:
+        raise Invalid(f"{vouched.source} user {vouched.name[:64]!r} can't sign in: {problem}")
+    known = queries.find_user(transaction.connection, vouched.name)
+    if known is not None and (known.source, known.external_id.lower()) != (vouched.source, vouched.external_id.lower()):
+        raise Conflict(f"the name {vouched.name} is another user's")
+    group_type = LDAP if vouched.source == FROM_LDAP else OIDC
+    groups = sorted({_group(transaction, group, group_type) for group in vouched.groups})
+    fields: dict[str, Value] = {"groups": groups, "admin_in_auth": vouched.is_admin}
+    # An address that somebody else has already is left out: it only shows who that is.
+    holder = queries.find_user_by_email(transaction.connection, vouched.email) if vouched.email else None
+    if holder is None or holder.name == vouched.name:
+        fields["email"] = vouched.email
+    if known is None:
+        _create(transaction, vouched, fields)
+        return vouched.name
+    before: dict[str, Value] = {"groups": list(known.groups), "admin_in_auth": known.admin_in_auth, "email": known.email}
+    changed = changed_only(before, fields)
+    if changed:
+        transaction.put(USER, known.name, {**changed, "updated_ms": transaction.now_ms()})
+    return known.name
+
+
+def _create(transaction: Transaction, vouched: Vouched, fields: dict[str, Value]) -> None:
+    delete_memberships(transaction, vouched.name)
+    now_ms = transaction.now_ms()
+    complete: dict[str, Value] = {
+        "email": "",
+        "realname": vouched.realname[:NAME_LENGTH_MAX],
+        "comment": "",
+        "password_hash": _MARK + secrets.token_hex(_MARK_BYTES),
+        "sysadmin": False,
+        "disabled": False,
+        "source": vouched.source,
+        "external_id": vouched.external_id,
+        "created_ms": now_ms,
+        "updated_ms": now_ms,
+        **fields,
+    }
+    transaction.create(USER, vouched.name, complete, number=transaction.next_id(USER))
+
+
+def _group(transaction: Transaction, group: LdapGroup, group_type: int) -> str:
+    """Return the name of the user group that stands for this one, made if need be."""
+    connection = transaction.connection
+    found = find_group_by_dn(connection, group.dn) if group_type == LDAP else find_group(connection, group.name)
+    if found is not None:
+        return found.name
+    # Two entries of a directory may have the same name.
+    name = group.name if find_group(connection, group.name) is None else group.dn[:NAME_LENGTH_MAX]
+    create_group(transaction, name, group_type, group.dn)
+    return name.strip()
+
+
+class SignIn:
+    """Asks what vouches for people, and writes down what it says."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        executor: Executor,
+        connect: Connect,
+        directory_threads: Executor,
+        guard: Guard,
+        sealer: Sealer,
+    ) -> None:
+        """Take the metadata and threads to write in, what connects to a directory and threads to wait for it in.
+
+        And who knows the settings, and what unseals.
+        """
+        self._connect = connect
+        self._store = store
+        self._executor = executor
+        self._directory_threads = directory_threads
+        self._guard = guard
+        self._sealer = sealer
+
+    async def is_by_directory(self) -> bool:
+        """Tell whether people sign in with the password that a directory knows."""
+        return await self._guard.setting("auth_mode") == LDAP_MODE
+
+    async def by_directory(self, name: str, password: str) -> str | None:
+        """Return the name here of the one with that name and password in the directory; raises Unavailable or Invalid."""
+        directory = await self.directory()
+        user = await self.ask(lambda: directory.sign_in(name, password))
+        return await self.keep(user) if user is not None else None
+
+    async def keep(self, user: LdapUser) -> str:
+        """Write down somebody of the directory, and return their name; raises what onboard raises."""
+        return await self.write(
+            Vouched(
+                name=user.name,
+                source=FROM_LDAP,
+                external_id=user.dn,
+                email=user.email,
+                realname=user.realname,
+                groups=user.groups,
+                is_admin=user.is_admin,
+            )
+        )
+
+    async def write(self, vouched: Vouched) -> str:
+        """Write down somebody who is vouched for; raises what onboard raises."""
+
+        def change(transaction: Transaction) -> int:
+            onboard(transaction, vouched)
+            return 0
+
+        await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+        return vouched.name
+
+    async def expect_user(self, name: str) -> None:
+        """Make somebody of the directory known here, if there is one of that name who is not."""
+        if not name or name == ADMIN or not await self.is_by_directory() or await self._guard.subject(name) is not None:
+            return
+        directory = await self.directory()
+        user = await self.ask(lambda: directory.user(name))
+        if user is not None:
+            await self.keep(user)
+
+    async def expect_group(self, dn: str) -> None:
+        """Make a group of the directory known here, if there is one with that DN that is not."""
+        if not dn or not await self.is_by_directory():
+            return
+        directory = await self.directory()
+        for group in await self.ask(lambda: directory.groups(dn=dn)):
+
+            def change(transaction: Transaction, group: LdapGroup = group) -> int:
+                _group(transaction, group, LDAP)
+                return 0
+
+            await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+
+    async def has_group(self, dn: str) -> bool:
+        """Tell whether the directory has that group; True as long as there is no directory to say no."""
+        if not await self.is_by_directory():
+            return True
+        directory = await self.directory()
+        return bool(await self.ask(lambda: directory.groups(dn=dn)))
+
+    async def directory(self, **other: object) -> Directory:
+        """Return the directory as the settings have it, save what is given; raises Invalid for settings that can't be right."""
+        sealed = str(await self._guard.setting("ldap_search_password") or "")
+        known: dict[str, object] = {
+            "search_password": Secret(self._sealer.unseal(sealed)) if sealed else Secret(""),
+            "group_filter": await self._guard.setting("ldap_group_search_filter"),
+            "group_scope": await self._guard.setting("ldap_group_search_scope"),
+            "membership_attribute": await self._guard.setting("ldap_group_membership_attribute") or "memberof",
+            "timeout_s": await self._guard.setting("ldap_timeout"),
+        }
+        for field in ("url", "base_dn", "search_dn", "filter", "uid", "scope", "verify_cert"):
+            known[field] = await self._guard.setting(f"ldap_{field}")
+        for field in ("group_base_dn", "group_attribute_name", "group_admin_dn"):
+            known[field] = await self._guard.setting(f"ldap_{field}")
+        settings = LdapSettings(**{**known, **other})  # type: ignore[arg-type] # the kinds are those of config.cluster
+        if not settings.url or not settings.base_dn:
+            raise Invalid("the directory is not set up", hint="set ldap_url and ldap_base_dn")
+        return await self.ask(lambda: self._connect(settings))
+
+    async def ask(self, question: Callable[[], _Result]) -> _Result:
+        """Return what a directory says, asked in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._directory_threads, question)
