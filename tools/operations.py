@@ -26,6 +26,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route, Router
 
 from tools.descriptions import METHODS, ROOT, Operation, described_operations, harbor_api_dir
 from twinhull.config.load import load_settings
+from twinhull.harbor.places import EscapedSlashes
 from twinhull.harbor.requests import Methods
 from twinhull.node.start import initialise
 from twinhull.node.worker import http_app
@@ -73,7 +74,8 @@ class Routes:
         """Put one together in that directory."""
         settings = load_settings(None, {}, {"data_dir": str(data_dir), "admin_password": "Harbor12345"}).settings
         initialise(settings)
-        self._routes = [*_routes_in(face.face.routes for face in http_app(settings).faces if isinstance(face.face, Router))]
+        routers = (_router_of(face.face) for face in http_app(settings).faces)
+        self._routes = [*_routes_in(router.routes for router in routers if router is not None)]
 
     def handler_of(self, operation: Operation) -> str:
         """Return file and name of what answers an operation; empty if nothing does."""
@@ -90,6 +92,12 @@ class Routes:
                 handler = route.endpoint.handlers.get(operation.method)
                 return f"{_file_of(handler.__module__)} `{handler.__qualname__}`" if handler is not None else ""
         return ""
+
+
+def _router_of(face: object) -> Router | None:
+    while isinstance(face, EscapedSlashes):
+        face = face.face
+    return face if isinstance(face, Router) else None
 
 
 def _asked(operation: Operation) -> str:

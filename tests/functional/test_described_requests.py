@@ -49,6 +49,8 @@ TAKEN: Final[dict[str, Any]] = {
 CALLERS: Final = ["admin", "plain", "robot", "nobody"]
 # What anybody who is logged in may make, or change of their own.
 OWN: Final = frozenset({"POST /projects", "PUT /users/{user_id}", "PUT /users/{user_id}/password"})
+# Where Harbor's own answers are not as it describes them: the recording has a map where a text is described, and so on.
+UNLIKE_DESCRIBED: Final = frozenset({"GET /configurations", "GET /internalconfig"})
 DESCRIPTIONS: Final = [name for name in GENERATIONS if not name.startswith("charts")]
 
 
@@ -174,7 +176,7 @@ def problem_of(case: Any, url: str, reply: Reply) -> str:  # noqa: ANN401 - see 
         return "a failure of ours"
     if reply.status >= 400 and reply.body and "errors" not in json.loads(reply.body):
         return "an error that is none of Harbor's"
-    if reply.status < 300 and reply.body:
+    if reply.status < 300 and reply.body and case.operation.label not in UNLIKE_DESCRIBED:
         try:
             case.operation.validate_response(response_of(url, case.method, reply))
         except AssertionError as error:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from twinhull.auth.acting import ActingThreads
 from twinhull.auth.ended import EndedSessions
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.sealing import Sealer
@@ -84,7 +84,7 @@ class Node:
         database = _new_database(root)
         self.store = Store(database, node=name, slot=slot, clock=clock)
         self.store.refresh_position()
-        self.executor = ThreadPoolExecutor(8)
+        self.executor = ActingThreads(8)
         self.blobs = blobs or FilesystemBlobs(root)
         self.freshness = Freshness(self.store, self.executor)
         key = SigningKey(Ed25519PrivateKey.generate())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from twinhull.auth.passwords import PasswordChecker, require_strong, verify
+from twinhull.catalog.audit import note
 from twinhull.kit.errors import Conflict, Denied, Invalid, UserUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import User
@@ -110,7 +111,13 @@ class Users:
             raise Invalid(f"register error:{problem}")
         require_strong(new.password, "register error:the password or secret")
         hashed = await self._passwords.hash(new.password)
-        return await self._write(lambda transaction: _create(transaction, new, hashed))
+
+        def change(transaction: Transaction) -> int:
+            number = _create(transaction, new, hashed)
+            note(transaction, "create", "user", new.name)
+            return number
+
+        return await self._write(change)
 
     async def change_profile(self, number: int, *, email: str, realname: str, comment: str) -> Written:
         """Change who that is to people, or raise UserUnknown, Invalid, or Conflict for an address that is taken."""
@@ -125,6 +132,7 @@ class Users:
             changed = changed_only(before, {"email": email, "realname": realname, "comment": comment})
             if changed:
                 transaction.put(USER, user.name, {**changed, "updated_ms": transaction.now_ms()})
+                note(transaction, "update", "user", user.name)
             return user.id
 
         return await self._write(change)
@@ -138,6 +146,8 @@ class Users:
                 raise Denied("the built-in administrator can not be stripped of the administrator role")
             # Written even where it says the same: taking it must hold against somebody who grants it elsewhere right now.
             transaction.put(USER, user.name, {"sysadmin": sysadmin, "updated_ms": transaction.now_ms()})
+            role = "administrator" if sysadmin else "no administrator any more"
+            note(transaction, "update", "user", user.name, description=f"update user: {user.name} is {role}")
             return user.id
 
         return await self._write(change)
@@ -153,6 +163,7 @@ class Users:
         def change(transaction: Transaction) -> int:
             name = _existing(transaction, number).name
             transaction.put(USER, name, {"password_hash": hashed, "updated_ms": transaction.now_ms()})
+            note(transaction, "update", "user", name, description=f"update user: {name} has another password")
             return number
 
         return await self._write(change)
@@ -167,6 +178,7 @@ class Users:
                 raise Denied(f"User with ID: {number} cannot be removed, auth mode: db_auth, current user ID: {by}")
             delete_memberships(transaction, user.name)
             transaction.delete(USER, user.name)
+            note(transaction, "delete", "user", user.name)
             return user.id
 
         return await self._write(change)

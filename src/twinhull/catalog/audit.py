@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twinhull.auth.acting import actor
+from twinhull.kit.reference import project_of
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import AUDIT, owned_key
 
@@ -42,3 +44,26 @@ def record_deed(transaction: Transaction, deed: Deed) -> int:
     }
     transaction.create(AUDIT, owned_key(transaction.node, number), fields)
     return number
+
+
+def note(
+    transaction: Transaction, operation: str, resource_type: str, resource: str, *, project: str = "", description: str = ""
+) -> None:
+    """Append that the one who acts did this."""
+    record_deed(
+        transaction,
+        Deed(
+            username=actor(),
+            operation=operation,
+            resource_type=resource_type,
+            resource=resource,
+            project=project,
+            description=description or f"{operation} {resource_type}: {resource}",
+        ),
+    )
+
+
+def note_content(transaction: Transaction, operation: str, resource_type: str, repository: str, reference: str = "") -> None:
+    """Append that the one who acts did this to an artifact or tag (`repository:reference`), or to a whole repository."""
+    resource = f"{repository}:{reference}" if reference else repository
+    note(transaction, operation, resource_type, resource, project=project_of(repository))

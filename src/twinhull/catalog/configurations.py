@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.accounts import ADMIN, Written, written
+from twinhull.catalog.audit import note
 from twinhull.config.cluster import DEFAULTS, ITEMS, Value, read_items
 from twinhull.kit.errors import Invalid
 from twinhull.metadata import accounts as queries
@@ -54,6 +55,7 @@ class Configurations:
             _require_auth_mode_kept(transaction, sent)
             for name, value in read_items(sent).items():
                 _set(transaction, name, self._sealer.seal(str(value)) if value and ITEMS[name].secret else value)
+            note(transaction, "update", "configuration", ",".join(sorted(sent)))
             return 0
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)

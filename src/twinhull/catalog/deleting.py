@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from twinhull.catalog.audit import note_content
 from twinhull.catalog.documents import detach_all_labels
 from twinhull.catalog.peers import Peers
 from twinhull.kit.digest import Digest
@@ -49,6 +50,7 @@ class Deleting:
         with self._store.write() as transaction:
             if not transaction.delete(TAG, tag_key(repository, tag)):
                 raise ManifestUnknown(detail={"name": repository, "tag": tag})
+            note_content(transaction, "delete", "tag", repository, tag)
         return transaction.seq
 
     def _delete_manifest(self, repository: str, digest: str) -> int:
@@ -61,4 +63,5 @@ class Deleting:
             for tag in queries.tags_of(transaction.connection, repository, digest):
                 transaction.delete(TAG, tag_key(repository, tag))
             detach_all_labels(transaction, repository, digest)
+            note_content(transaction, "delete", "artifact", repository, digest)
         return transaction.seq

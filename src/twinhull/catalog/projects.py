@@ -11,6 +11,7 @@ from typing import Final
 
 from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
+from twinhull.catalog.audit import note
 from twinhull.catalog.documents import delete_documents_of, set_document
 from twinhull.catalog.lives import lives_of_member
 from twinhull.catalog.quotas import begin_quota
@@ -89,7 +90,13 @@ class Projects:
         """Make a project with its maker as administrator, or raise Invalid, or Conflict for a name that is taken."""
         require_project_name(new.name)
         fields = metadata_fields(new.metadata)
-        return await self._write(lambda transaction: _create(transaction, new, fields))
+
+        def change(transaction: Transaction) -> int:
+            number = _create(transaction, new, fields)
+            note(transaction, "create", "project", new.name, project=new.name)
+            return number
+
+        return await self._write(change)
 
     async def change_metadata(
         self, name: str, metadata: Mapping[str, str], *, allowlist: Mapping[str, Value] | None = None
@@ -104,6 +111,7 @@ class Projects:
                 transaction.put(PROJECT, name, {**fields, "updated_ms": transaction.now_ms()})
             if allowlist is not None:
                 set_document(transaction, ALLOWLIST, allowlist, project=name)
+            note(transaction, "update", "project", name, project=name)
             return project.id
 
         return await self._write(change)
@@ -115,6 +123,7 @@ class Projects:
             project = _existing(transaction, name)
             keep_alive(transaction, project)
             transaction.put(PROJECT, name, {_METADATA_FIELD + key: None, "updated_ms": transaction.now_ms()})
+            note(transaction, "update", "project", name, project=name)
             return project.id
 
         return await self._write(change)
@@ -131,6 +140,7 @@ class Projects:
             if queries.count_repositories(transaction.connection, [name]):
                 raise ProjectNotEmpty
             transaction.delete(PROJECT, name)
+            note(transaction, "delete", "project", name, project=name)
             return project.id
 
         return await self._write(change)
@@ -148,7 +158,9 @@ class Projects:
             found = queries.find_user_by_id(connection, user_id) if user_id else queries.find_user(connection, user)
             if found is None:
                 raise Invalid(f"user {user or user_id} not found")
-            return _add_member(transaction, project, found.name, role)
+            number = _add_member(transaction, project, found.name, role)
+            note(transaction, "create", "member", found.name, project=project)
+            return number
 
         return await self._write(change)
 
@@ -176,6 +188,7 @@ class Projects:
             # Written even where it says the same: it must hold against somebody who raises it elsewhere right now.
             fields = {"role": role, "updated_ms": transaction.now_ms()}
             transaction.put(MEMBER, member_key(project, member.entity_type, member.entity), fields)
+            note(transaction, "update", "member", member.entity, project=project)
             return member.id
 
         return await self._write(change)
@@ -186,6 +199,7 @@ class Projects:
         def change(transaction: Transaction) -> int:
             member = _existing_member(transaction, project, number)
             transaction.delete(MEMBER, member_key(project, member.entity_type, member.entity))
+            note(transaction, "delete", "member", member.entity, project=project)
             return member.id
 
         return await self._write(change)

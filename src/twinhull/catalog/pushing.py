@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twinhull.blobs.store import BlobStore
+from twinhull.catalog.audit import note_content
 from twinhull.catalog.describing import CONFIG_BYTES_MAX, Described, describe
 from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
@@ -115,6 +116,7 @@ class Pushing:
                 raise _Missing(missing_blobs, missing_manifests)
             require_room(transaction, project_of(repository), digest, parsed.size)
             keep_repository(transaction, repository)
+            _note(transaction, repository, digest, tags)
             _renew_children(transaction, repository, parsed)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
@@ -130,6 +132,17 @@ class Pushing:
             return self._blobs.read(parsed.config.digest, 0, CONFIG_BYTES_MAX)
         except BlobUnknown:
             return None
+
+
+def _note(transaction: Transaction, repository: str, digest: str, tags: tuple[str, ...]) -> None:
+    """Append what a push brings that was not there: an artifact under each new name, or under its digest alone."""
+    targets = {tag: transaction.values(TAG, tag_key(repository, tag)) or {} for tag in tags}
+    for tag, held in targets.items():
+        target = held.get("target")
+        if not isinstance(target, dict) or target.get("digest") != digest:
+            note_content(transaction, "create", "artifact", repository, tag)
+    if not tags and transaction.values(MANIFEST, content_key(repository, digest)) is None:
+        note_content(transaction, "create", "artifact", repository, digest)
 
 
 def _checked(push: Push) -> tuple[Digest, ParsedManifest]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
+from twinhull.catalog.audit import note_content
 from twinhull.catalog.peers import Peers
 from twinhull.kit.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagImmutable
 from twinhull.metadata import artifacts as queries
@@ -74,6 +75,7 @@ class Repositories:
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
                     raise ManifestUnknown(detail={"name": repository, "digest": digest})
                 _delete_with_its_own(transaction, repository, digest)
+                note_content(transaction, "delete", "artifact", repository, digest)
             return transaction.seq
 
         return await self._run(change)
@@ -86,6 +88,7 @@ class Repositories:
                 if content.digest_of_tag(transaction.connection, repository, tag) != digest:
                     raise ManifestUnknown(detail={"name": repository, "tag": tag})
                 _delete_tag(transaction, repository, tag)
+                note_content(transaction, "delete", "tag", repository, tag)
             return transaction.seq
 
         return await self._run(change)
@@ -112,6 +115,7 @@ class Repositories:
                 for tag in content.tags_page(connection, name, "", DELETED_AT_ONCE):
                     _delete_tag(transaction, name, tag)
                 transaction.delete(REPOSITORY, name)
+                note_content(transaction, "delete", "repository", name)
         return transaction.seq, is_gone
 
     async def _run(self, action: Callable[[], _T]) -> _T:

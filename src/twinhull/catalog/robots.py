@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from twinhull.auth.passwords import PasswordChecker, RandomBytes, hash_secret, new_secret, require_strong
 from twinhull.catalog.accounts import Written, changed_only, written
+from twinhull.catalog.audit import note
 from twinhull.catalog.lives import life_of_project
 from twinhull.kit.errors import Conflict, Denied, Invalid, NotFound, ProjectUnknown
 from twinhull.metadata import accounts as queries
@@ -120,7 +121,9 @@ class Robots:
 
         def make(transaction: Transaction) -> int:
             _require_projects(transaction, new.permissions)
-            return _create(transaction, key, new, fields)
+            number = _create(transaction, key, new, fields)
+            note(transaction, "create", "robot", key, project=project)
+            return number
 
         number, seq = await self._write(make)
         # The transaction filled in when it was made and when it ends.
@@ -189,6 +192,7 @@ class Robots:
         def change(transaction: Transaction) -> int:
             robot = _existing(transaction, number)
             transaction.delete(ROBOT, robot.name)
+            note(transaction, "delete", "robot", robot.name, project=robot.project)
             return robot.id
 
         return await self._write(change)

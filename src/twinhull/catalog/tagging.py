@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from twinhull.catalog.audit import note_content
 from twinhull.catalog.pushing import keep_repository, put_tag
 from twinhull.catalog.quotas import require_room_for
 from twinhull.kit.errors import Conflict, ManifestUnknown, ProjectUnknown
@@ -54,6 +55,7 @@ class Tagging:
                 # Renewed, it outlives a delete that has not seen the tag.
                 transaction.put(MANIFEST, key, {})
                 put_tag(transaction, repository, tag, digest=digest, pushed_by=tagged_by)
+                note_content(transaction, "create", "tag", repository, tag)
             return transaction.seq
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, change)
@@ -87,6 +89,7 @@ def _copy_whole(transaction: Transaction, copy: Copy) -> None:
         _copy_one(transaction, copy, digest)
     for tag in content.tags_of(transaction.connection, copy.source, copy.digest):
         put_tag(transaction, copy.target, tag, digest=copy.digest, pushed_by=copy.copied_by)
+    note_content(transaction, "create", "artifact", copy.target, copy.digest)
 
 
 def _with_its_own(transaction: Transaction, repository: str, digest: str) -> list[str]:

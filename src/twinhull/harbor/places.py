@@ -31,14 +31,14 @@ class EscapedSlashes:
 
     def __init__(self, face: ASGIApp) -> None:
         """Take what answers."""
-        self._face = face
+        self.face = face
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
         if "%2f" in raw.lower():
             scope["path"] = unquote(raw.replace("%2F", "%252F").replace("%2f", "%252F"))
-        await self._face(scope, receive, send)
+        await self.face(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from twinhull.catalog.schedules import Schedules
 from twinhull.harbor.access import Access
 from twinhull.harbor.adapters import AdaptersApi
 from twinhull.harbor.allowlists import AllowlistApi
+from twinhull.harbor.audit_logs import AuditLogsApi
 from twinhull.harbor.gc import GcApi
 from twinhull.harbor.immutability import ImmutabilityApi
 from twinhull.harbor.jobs import JobsApi
@@ -49,6 +50,7 @@ def rule_subjects(
         RetentionsApi(access=access, documents=documents),
         WebhooksApi(access=access, documents=documents, sealer=sealer),
         AllowlistApi(access=access, documents=documents),
+        AuditLogsApi(access=access),
         AdaptersApi(access=access),
         RegistriesApi(access=access, documents=documents, sealer=sealer, foreign=calls),
         ReplicationApi(access=access, documents=documents, origin_of=origin_of),

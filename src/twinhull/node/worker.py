@@ -8,6 +8,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from twinhull.auth.acting import ActingThreads
 from twinhull.auth.ended import EndedSessions
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.sealing import Sealer
@@ -69,7 +70,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = SystemClock()
-        self._executor = ThreadPoolExecutor(settings.limits.executor_threads, thread_name_prefix="worker")
+        self._executor = ActingThreads(settings.limits.executor_threads, thread_name_prefix="worker")
         trust = self._trust = trust_of(settings)
         identity = trust.identity()
         self._node = identity.node

@@ -7,6 +7,7 @@ import binascii
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from twinhull.auth.acting import acts
 from twinhull.auth.permissions import DELETE, PULL, PUSH, Allowance, allow_user
 from twinhull.auth.service import Guard
 from twinhull.auth.subjects import Subject
@@ -84,6 +85,7 @@ class Identity:
             await self._guard.refresh()
         else:
             scope[USER] = caller.subject.name
+        acts(caller.name)
         return caller
 
     async def _by_header(self, scope: Scope, header: bytes) -> Caller:
