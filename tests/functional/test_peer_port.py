@@ -146,7 +146,7 @@ async def test_upload_is_followed_to_its_end_and_one_that_is_given_up_never_look
                 upload.append([CONTENT[:HALF]])
                 port.tails.grew(name, HALF)
                 received = bytearray()
-                following = threads.submit(port.client().follow, name, received.extend)
+                following = threads.submit(port.client().follow, name, 0, received.extend)
                 while not received and not following.done():
                     await asyncio.sleep(0)
                 upload.append([CONTENT[HALF:]])
@@ -161,6 +161,9 @@ async def test_upload_is_followed_to_its_end_and_one_that_is_given_up_never_look
                     port.tails.ended(name, digest)
                     await asyncio.wrap_future(following)
                     assert bytes(received) == CONTENT
+                    rest = bytearray()
+                    await asyncio.wrap_future(threads.submit(port.client().follow, name, HALF, rest.extend))
+                    assert bytes(rest) == CONTENT[HALF:], "who was cut off comes back for the rest"
 
 
 async def test_questions_and_bytes_share_the_port_and_who_says_nothing_holds_nobody_up(port: Port) -> None:

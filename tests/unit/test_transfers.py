@@ -3,97 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.support.blob_transfers import CONTENT, DIGEST, PIECE, Node, Peer
 from tests.support.streams import until
 from twinhull.blobs.filesystem import FilesystemBlobs
-from twinhull.kit.digest import Digest, digest_of
-from twinhull.kit.errors import BlobUnknown, PeerUnavailable, StorageFull
-from twinhull.replication.following import FOLLOWED_MAX, Following
-from twinhull.replication.peer_client import PeerClient
+from twinhull.kit.digest import digest_of
+from twinhull.kit.errors import PeerUnavailable, StorageFull
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
-from twinhull.replication.transfers import Transfers
-
-CONTENT = random.Random(1).randbytes(300_000)
-DIGEST = digest_of(CONTENT)
-PIECE = 50_000
-UPLOAD = "peer.upload"
-
-
-class Peer(PeerClient):
-    """A peer that has blobs in memory, and sends them as the test wants."""
-
-    def __init__(self, node: str, **blobs: bytes) -> None:
-        self.node = node
-        self.blobs: dict[Digest, bytes] = {digest_of(content): content for content in blobs.values()}
-        self.asked: list[tuple[Digest, int]] = []
-        self.sent = 0
-        # Break the connection after so many bytes in all.
-        self.breaks_after: int | None = None
-        self.going = threading.Event()
-        self.going.set()
-        self.was_cut = False
-        self.following: dict[str, list[bytes | None]] = {}
-
-    def download(self, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
-        self.asked.append((digest, start))
-        content = self.blobs.get(digest)
-        if content is None:
-            raise BlobUnknown(f"peer {self.node} has no blob {digest}")
-        self._pour(content[start:], sink)
-
-    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:
-        if upload_id not in self.following:
-            raise BlobUnknown(f"peer {self.node} has no upload {upload_id}")
-        for piece in self.following[upload_id]:
-            if piece is None:
-                raise PeerUnavailable(f"peer {self.node} broke off")
-            self._pour(piece, sink)
-
-    def _pour(self, content: bytes, sink: Callable[[memoryview], None]) -> None:
-        for start in range(0, len(content), PIECE):
-            piece = content[start : start + PIECE]
-            if self.breaks_after is not None:
-                piece = piece[: max(0, self.breaks_after - self.sent)]
-            if piece:
-                self.sent += len(piece)
-                sink(memoryview(piece))
-            if self.was_cut or (self.breaks_after is not None and self.sent >= self.breaks_after):
-                raise PeerUnavailable(f"peer {self.node} broke off")
-            self.going.wait(10)
-
-    def cut(self) -> None:
-        self.was_cut = True
-        self.going.set()
-
-
-class Node:
-    """A node's transfers."""
-
-    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
-        self.blobs = FilesystemBlobs(folder)
-        self.peers: list[Peer] = []
-        self.named = True
-        self.folder = folder
-        self.transfers = Transfers(
-            self.blobs,
-            lambda: self.peers,
-            executor=threads,
-            movers=threads,
-            is_named=lambda _digest: self.named,
-            jitter=random.Random(1),
-        )
-        self.following = Following(self.blobs, self.transfers, executor=threads)
-
-    def uploads(self) -> list[str]:
-        """Return what lies about unfinished."""
-        return sorted(state.upload_id for state in self.blobs.uploads())
 
 
 @pytest.fixture
@@ -274,109 +195,6 @@ async def test_small_blob_of_the_stream_that_is_another_one_is_fetched_instead(n
     node.transfers.want(digest, INLINE_BLOB_BYTES_MAX)
     await until(lambda: node.blobs.stat(digest) is not None)
     assert peer.asked == [(digest, 0)]
-
-
-# -- following -------------------------------------------------------------------------------------------------------
-
-
-async def test_followed_upload_becomes_the_blob_when_its_end_is_announced(node: Node) -> None:
-    peer = Peer("a")
-    peer.following[UPLOAD] = [CONTENT]
-    node.peers = [peer]
-    node.following.follow(peer, UPLOAD)
-    node.following.follow(peer, UPLOAD)
-    await until(lambda: peer.sent == len(CONTENT))
-    assert node.blobs.stat(DIGEST) is None
-    node.following.upload_ended(UPLOAD, DIGEST, 0)
-    # Who wants it now waits for what is under way.
-    node.transfers.want(DIGEST, len(CONTENT))
-    transfer = node.transfers.start(DIGEST, len(CONTENT))
-    assert transfer.upload_id == f"follow-{UPLOAD}"
-    await transfer.ended
-    assert node.blobs.stat(DIGEST) == len(CONTENT)
-    assert peer.asked == []
-    assert peer.sent == len(CONTENT)
-    assert node.uploads() == []
-
-
-async def test_followed_upload_that_is_given_up_leaves_nothing(node: Node) -> None:
-    peer = Peer("a")
-    peer.following[UPLOAD] = [CONTENT]
-    node.following.follow(peer, UPLOAD)
-    await until(lambda: peer.sent == len(CONTENT))
-    node.following.upload_ended(UPLOAD, None, 0)
-    await until(lambda: node.uploads() == [])
-    assert node.transfers.ended == {}
-
-
-async def test_upload_whose_following_breaks_leaves_nothing_and_can_be_followed_again(node: Node) -> None:
-    peer = Peer("a")
-    peer.following[UPLOAD] = [CONTENT[:PIECE], None]
-    node.following.follow(peer, UPLOAD)
-    await until(lambda: node.transfers.ended == {("a", "failed"): 1})
-    await until(lambda: node.uploads() == [])
-    peer.following[UPLOAD] = [CONTENT]
-    node.following.follow(peer, UPLOAD)
-    node.following.upload_ended(UPLOAD, DIGEST, len(CONTENT))
-    await until(lambda: node.blobs.stat(DIGEST) is not None)
-
-
-async def test_upload_whose_following_breaks_at_its_end_is_fetched(node: Node) -> None:
-    peer = Peer("a", content=CONTENT)
-    peer.following[UPLOAD] = [CONTENT[:PIECE], None]
-    peer.going.clear()
-    node.peers = [peer]
-    node.following.follow(peer, UPLOAD)
-    await until(lambda: peer.sent == PIECE)
-    node.following.upload_ended(UPLOAD, DIGEST, 0)
-    waiting = node.transfers.start(DIGEST, len(CONTENT))
-    peer.going.set()
-    await waiting.ended
-    assert node.blobs.stat(DIGEST) == len(CONTENT)
-    assert peer.asked == [(DIGEST, 0)]
-
-
-async def test_followed_upload_that_is_not_what_it_is_said_to_be_is_thrown_away(node: Node) -> None:
-    peer = Peer("a", content=CONTENT)
-    peer.following[UPLOAD] = [b"something else"]
-    node.peers = [peer]
-    node.following.follow(peer, UPLOAD)
-    node.following.upload_ended(UPLOAD, DIGEST, 0)
-    waiting = node.transfers.running(DIGEST)
-    assert waiting is not None
-    with pytest.raises(PeerUnavailable):
-        await waiting.ended
-    await until(lambda: node.blobs.stat(DIGEST) is not None)
-    assert node.blobs.read(DIGEST, 0, len(CONTENT)) == CONTENT
-    with pytest.raises(PeerUnavailable):
-        await node.transfers.wait_beyond(DIGEST, waiting.number, 0)
-
-
-async def test_unknown_upload_is_no_failure(node: Node) -> None:
-    node.following.follow(Peer("a"), UPLOAD)
-    node.following.upload_ended("never heard of", DIGEST, 0)
-    await until(lambda: node.uploads() == [])
-    assert node.transfers.ended == {}
-
-
-async def test_no_more_uploads_are_followed_than_there_is_room_for(node: Node) -> None:
-    peer = Peer("a")
-    peer.going.clear()
-    for number in range(FOLLOWED_MAX + 5):
-        peer.following[f"u{number}"] = [CONTENT]
-        node.following.follow(peer, f"u{number}")
-    await until(lambda: len(node.uploads()) == FOLLOWED_MAX)
-    peer.cut()
-    await until(lambda: node.uploads() == [])
-
-
-async def test_leftovers_of_a_dead_process_are_dropped(node: Node) -> None:
-    for name in (f"follow-{UPLOAD}", "transfer-sha256-1", "node.1"):
-        upload = node.blobs.start_upload(name, {})
-        upload.append([b"half"])
-        upload.checkpoint()
-    node.following.drop_leftovers()
-    assert node.uploads() == ["node.1", "transfer-sha256-1"]
 
 
 async def test_closing_stops_what_waits_for_a_peer(node: Node) -> None:

@@ -207,7 +207,7 @@ class SimulatedPeer:
             raise PeerUnavailable(f"peer {self._node}: the line broke")
         sink(memoryview(content))
 
-    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:  # noqa: ARG002 - as the protocol has it
+    def follow(self, upload_id: str, start: int, sink: Callable[[memoryview], None]) -> None:  # noqa: ARG002 - as the protocol has it
         """Find nothing: blobs here are too small to be followed."""
         raise BlobUnknown(f"peer {self._node} has no upload {upload_id}")
 

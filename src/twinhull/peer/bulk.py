@@ -105,7 +105,7 @@ class BulkServer:
             if path == f"/peer/v1/blobs/{name}":
                 self._send_blob(connection, node, name, start)
             elif path == f"/peer/v1/uploads/{name}":
-                self._send_upload(connection, node, name)
+                self._send_upload(connection, node, name, start)
             else:
                 raise NotFound(f"there is no {path[:200]}")
         except TwinhullError as error:
@@ -130,12 +130,13 @@ class BulkServer:
                 connection.sendall(buffer[:count])
                 self._on_sent(node, count)
 
-    def _send_upload(self, connection: ssl.SSLSocket, node: str, name: str) -> None:
+    def _send_upload(self, connection: ssl.SSLSocket, node: str, name: str, start: int) -> None:
         buffer = memoryview(bytearray(_HEAD_BYTES + _PIECE_BYTES + 2))
         room = buffer[_HEAD_BYTES : _HEAD_BYTES + _PIECE_BYTES]
-        with self._tails.follow(name) as follower:
+        with self._tails.follow(name, start) as follower:
             count = follower.read_into(room)
-            connection.sendall(_head(http.client.OK, b"Transfer-Encoding: chunked"))
+            status = http.client.PARTIAL_CONTENT if start else http.client.OK
+            connection.sendall(_head(status, b"Transfer-Encoding: chunked"))
             try:
                 while count:
                     end = _HEAD_BYTES + count

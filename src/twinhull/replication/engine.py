@@ -29,7 +29,7 @@ from twinhull.replication.own_past import check_own_past
 from twinhull.replication.own_removal import learn_of_removal
 from twinhull.replication.page import FOREVER_MS, SyncPage
 from twinhull.replication.peer import Peer
-from twinhull.replication.protocol import FromSource, UploadGrew
+from twinhull.replication.protocol import FromSource
 from twinhull.replication.tails import Tails
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfers import Transfers
@@ -173,8 +173,8 @@ class Engine:
         if neighbour is not None:
             # It dialled us, so it is there: no need to wait for our own next try.
             neighbour.puller.heard_of()
-        for upload_id in self.tails.growing():
-            feed.offer(UploadGrew(upload_id=upload_id))
+        for frame in self.tails.news():
+            feed.offer(frame)
         try:
             await feed.run()
         finally:

@@ -94,8 +94,8 @@ class Peer(Protocol):
         """Hand the blob's bytes from `start` on to the sink; BlobUnknown when the peer does not have it."""
         ...
 
-    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:
-        """Hand the bytes of a growing upload to the sink until it ends; fails like `download`."""
+    def follow(self, upload_id: str, start: int, sink: Callable[[memoryview], None]) -> None:
+        """Hand the bytes of a growing upload from `start` on to the sink until it ends; fails like `download`."""
         ...
 
     def cut(self) -> None:

@@ -200,9 +200,9 @@ class PeerClient:
         """
         self._read(f"/blobs/{digest}", start, sink, missing=BlobUnknown(f"peer {self.node} has no blob {digest}"))
 
-    def follow(self, upload_id: str, sink: Callable[[memoryview], None]) -> None:
-        """Hand the bytes of a growing upload to the sink until it ends; fails like `download`."""
-        self._read(f"/uploads/{upload_id}", 0, sink, missing=BlobUnknown(f"peer {self.node} has no upload {upload_id}"))
+    def follow(self, upload_id: str, start: int, sink: Callable[[memoryview], None]) -> None:
+        """Hand the bytes of a growing upload from `start` on to the sink until it ends; fails like `download`."""
+        self._read(f"/uploads/{upload_id}", start, sink, missing=BlobUnknown(f"peer {self.node} has no upload {upload_id}"))
 
     def cut(self) -> None:
         """Break off what threads are reading: each of them fails at once with PeerUnavailable."""

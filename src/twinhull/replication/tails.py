@@ -12,11 +12,14 @@ from twinhull.blobs.store import BlobStore, Upload
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUploadUnknown
-from twinhull.replication.protocol import FOLLOWED_UPLOAD_BYTES_MIN
+from twinhull.replication.protocol import FOLLOWED_UPLOAD_BYTES_MIN, UploadEnded, UploadGrew
 
 _REMEMBERED_MAX: Final = 10_000
 # A follower of an upload that rests for longer is sent away, since its client may never come back.
 _REST_MAX_S: Final = 30.0
+# A peer that had a part of an upload when its line was cut may come back so long after the upload's end, and have it told.
+_LATELY_S: Final = 900.0
+_LATELY_MAX: Final = 100
 # Who rests for longer is not announced to peers that come later: its client may be gone.
 _LIVELY_S: Final = 5.0
 
@@ -24,6 +27,7 @@ _LIVELY_S: Final = 5.0
 class _Tail:
     def __init__(self) -> None:
         self.size = 0
+        # When it last grew, or ended.
         self.grew_s = 0.0
         # Whether peers have been told that they can follow it.
         self.announced = False
@@ -67,7 +71,7 @@ class Tails:
         if tail is None:
             return False
         with tail.changed:
-            tail.ended, tail.digest = True, digest
+            tail.ended, tail.digest, tail.grew_s = True, digest, self._clock.monotonic_s()
             tail.changed.notify_all()
         return tail.announced
 
@@ -76,13 +80,27 @@ class Tails:
         since_s = self._clock.monotonic_s() - _LIVELY_S
         return [name for name, tail in self._tails.items() if tail.announced and not tail.ended and tail.grew_s > since_s]
 
+    def news(self) -> list[UploadEnded | UploadGrew]:
+        """Return what a peer is to be told that comes, perhaps again: what became of uploads lately, and what it can follow."""
+        ended = [UploadEnded(upload_id=name, digest=digest) for name, digest in self._ended_lately()]
+        return [*ended, *(UploadGrew(upload_id=name) for name in self.growing())]
+
+    def _ended_lately(self) -> list[tuple[str, Digest]]:
+        since_s = self._clock.monotonic_s() - _LATELY_S
+        found = [
+            (name, tail.digest)
+            for name, tail in self._tails.items()
+            if tail.announced and tail.digest is not None and tail.grew_s > since_s
+        ]
+        return found[-_LATELY_MAX:]
+
     @contextmanager
-    def follow(self, upload_id: str) -> Iterator[Follower]:
-        """Give what reads the upload from its start while it grows, or raise BlobUploadUnknown."""
+    def follow(self, upload_id: str, start: int = 0) -> Iterator[Follower]:
+        """Give what reads the upload from that byte on while it grows, or raise BlobUploadUnknown."""
         tail = self._tails.get(upload_id)
         if tail is None:
             raise BlobUploadUnknown(f"upload {upload_id[:160]} is not arriving here")
-        follower = Follower(self._blobs, upload_id, tail, self._rest_max_s)
+        follower = Follower(self._blobs, upload_id, tail, self._rest_max_s, start)
         try:
             yield follower
         finally:
@@ -92,13 +110,13 @@ class Tails:
 class Follower:
     """One reading of a growing upload, by one thread."""
 
-    def __init__(self, blobs: BlobStore, upload_id: str, tail: _Tail, rest_max_s: float) -> None:
-        """Start before the first byte."""
+    def __init__(self, blobs: BlobStore, upload_id: str, tail: _Tail, rest_max_s: float, start: int) -> None:
+        """Start before that byte."""
         self._blobs = blobs
         self._upload_id = upload_id
         self._tail = tail
         self._rest_max_s = rest_max_s
-        self._offset = 0
+        self._offset = start
         self._growing: Upload | None = None
 
     def read_into(self, buffer: memoryview) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -39,6 +39,8 @@ _LIARS_MAX: Final = 1000
 # Failed transfers that are remembered, for readers that hold on to them.
 _FAILED_MAX: Final = 1000
 
+Known = TypeVar("Known")
+
 
 class Transfers:
     """All transfers of this node. Used on the agent's event loop; the bytes move in threads."""
@@ -67,6 +69,8 @@ class Transfers:
         self._wanted: dict[Digest, int] = {}
         self._failing: set[Digest] = set()
         self._failed: dict[int, None] = {}
+        # Uploads with the first part of a blob, whose rest is to be added to them.
+        self.begun: dict[Digest, str] = {}
         self._liars: dict[tuple[str, Digest], None] = {}
         self._background = asyncio.Semaphore(_BACKGROUND_RUNNING_MAX)
         self._hurry = asyncio.Event()
@@ -99,7 +103,8 @@ class Transfers:
         """Return the transfer of this blob, begun now unless it is under way."""
         transfer = self._running.get(digest)
         if transfer is None:
-            transfer = self._running[digest] = Transfer(digest, size, transfer_upload_id(digest))
+            upload_id = self.begun.get(digest) or transfer_upload_id(digest)
+            transfer = self._running[digest] = Transfer(digest, size, upload_id)
             self.spawn(self._run(transfer, digest))
         return transfer
 
@@ -110,9 +115,7 @@ class Transfers:
     def disown(self, transfer: Transfer) -> None:
         """Take a transfer off the list: it has ended, or something else takes its place."""
         if transfer.ended.done() and transfer.ended.exception() is not None:
-            self._failed[transfer.number] = None
-            if len(self._failed) > _FAILED_MAX:
-                del self._failed[next(iter(self._failed))]
+            _remember(self._failed, transfer.number, _FAILED_MAX)
         if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
             del self._running[transfer.digest]
 
@@ -148,9 +151,7 @@ class Transfers:
                     log.warning("blob transfer broke", digest=digest, peer=peer.node, error=str(error))
                 except DigestInvalid:
                     # Who reads along has been given bytes of it already, so this transfer is over; a new one asks others first.
-                    self._liars[peer.node, digest] = None
-                    if len(self._liars) > _LIARS_MAX:
-                        del self._liars[next(iter(self._liars))]
+                    _remember(self._liars, (peer.node, digest), _LIARS_MAX)
                     self.count(peer.node, "failed")
                     log.warning("peer sent other bytes than the digest says", digest=digest, peer=peer.node)
                     raise PeerUnavailable(f"peer {peer.node} has other bytes than those of blob {digest}") from None
@@ -254,6 +255,7 @@ class Transfers:
     def arrived(self, digest: Digest) -> None:
         """Take note that a blob is on disk, or wanted no more."""
         self._wanted.pop(digest, None)
+        self.begun.pop(digest, None)
         self._failing.discard(digest)
 
     def inline(self, digest: Digest, content: bytes) -> None:
@@ -290,6 +292,13 @@ class Transfers:
         for peer in self._sources():
             peer.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _remember(known: dict[Known, None], item: Known, most: int) -> None:
+    """Add to what is known, and forget the oldest of too many."""
+    known[item] = None
+    if len(known) > most:
+        del known[next(iter(known))]
 
 
 def _open(blobs: BlobStore, upload_id: str, digest: Digest) -> Upload:

@@ -174,6 +174,36 @@ def cut_blob_at_80_percent(act: Act) -> None:
     act.heal()
 
 
+@scenario("cut-stream-at-80-percent")
+def cut_stream_at_80_percent(act: Act) -> None:
+    """A blob that peers tail while it comes in is cut off at 80 %, ends meanwhile, and only the rest is sent afterwards."""
+    size = 32 * _MEBIBYTE
+    content = act.office.new_image(layer_bytes=size)
+    config, layer = content.blobs
+    line = act.delay("b", "a", 0.0)
+    act.part("ab", "c")
+    repository = act.node("a").repository(act.office.repository)
+    repository.push_blob(config.content, config.digest).expect(201)
+    before = line.passed["back"]
+    line.allow("back", size * 8 // 10)
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(layer.content), _MEBIBYTE):
+            if start == 30 * _MEBIBYTE:
+                eventually(lambda: not line.is_open, what="cut at 80 %")
+            yield layer.content[start : start + _MEBIBYTE]
+
+    send_slowly(repository, pieces(), layer.digest).expect(201)
+    assert act.office.push(act.node("a"), "large", content)
+    act.did("cut the line to b after 80 % of the blob, and end its upload")
+    line.mend()
+    eventually(lambda: act.node("b").has_blob(layer.digest), what="b has the blob")
+    sent = line.passed["back"] - before
+    act.did(f"{sent / size:.0%} of the blob's size was sent in all")
+    assert sent < size * 1.15, f"{sent} bytes for a blob of {size}"
+    act.heal()
+
+
 @scenario("peer-port-refused")
 def peer_port_refused(act: Act) -> None:
     """All connections between two offices are broken at once, as by a firewall that is started anew, five times."""
