@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -188,3 +189,25 @@ def test_write_that_a_peer_does_not_confirm_is_refused_where_that_is_wanted(refu
     b.start()
     eventually(lambda: put_manifest(a.repository(name), content, "v4").status == 201, what="b confirms again")
     check_pull(b.repository(name), content, "v3")
+
+
+def test_alarms_and_throughput_are_told_while_they_last(pair: Cluster) -> None:
+    a, b = pair
+    assert a.status()["alarms"] == []
+    name = new_name()
+    before = member(a, b)["sent_bytes"]
+    push(a.repository(name), image("seen", layers=1, layer_bytes=300_000), "v1")
+    eventually(lambda: member(a, b)["sent_bytes"] >= before + 300_000, what="bytes that went to b are counted")
+    eventually(lambda: member(a, b)["sent_bytes_per_s"] > 0, what="and so is how fast")
+    eventually(lambda: member(b, a)["received_bytes_per_s"] > 0, what="b tells the same")
+    b.kill()
+    eventually(lambda: [alarm["name"] for alarm in a.status()["alarms"]] == ["peer-down"], what="b's end is told")
+    push(a.repository(name), image("unseen", layers=0), "v2")
+    eventually(lambda: "writes-degraded" in [alarm["name"] for alarm in a.status()["alarms"]], what="degraded writes are told")
+    metrics = a.client().request("GET", "/metrics").expect(200).body.decode()
+    assert 'twinhull_alarms{alarm="peer-suspect"} 0' in metrics
+
+
+def member(node: ClusterNode, other: ClusterNode) -> dict[str, Any]:
+    """Return what a node says of another one."""
+    return next(one for one in node.status()["members"] if one["name"] == other.name)

@@ -158,7 +158,8 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
 
 MEMBERS: Final = [
     {"id": "n1", "name": "a", "address": "127.0.0.1:1", "cluster_address": "127.0.0.1:2", "state": "self"},
-    {"id": "n2", "name": "b", "state": "behind", "lag_changes": 3, "lag_bytes": 912_345_678, "lag_s": 1.25, "address": None},
+    {"id": "n2", "name": "b", "state": "behind", "lag_changes": 3, "lag_bytes": 912_345_678, "lag_s": 1.25, "address": None}
+    | {"received_bytes_per_s": 0, "sent_bytes_per_s": 2500},
 ]
 
 
@@ -174,11 +175,13 @@ class TestCluster:
 
     def test_status_is_a_table_or_one_json_document(self, agent: FakeAgent) -> None:
         status = {"node": MEMBERS[0], "members": MEMBERS, "log_position": 42, "durability": "metadata", "conflicts": 0}
+        status["alarms"] = [{"name": "peer-down", "peer": "c", "message": "c does not answer"}]
         agent.answers["/status"] = (200, status)
         shown = self.run(agent, "status").stdout
         assert "this node: a (n1), log position 42" in shown
         row = next(line for line in shown.splitlines() if line.split()[:1] == ["b"])
         assert row.split() == ["b", "behind", "3", "912.3", "MB", "1.2", "-", "-"]
+        assert shown.splitlines()[-2:] == ["b: 0 B/s of blobs in, 2.5 kB/s out", "peer-down: c does not answer"]
         assert json.loads(self.run(agent, "status", "--json").stdout) == status
 
     def test_verify_fails_when_something_differs(self, agent: FakeAgent) -> None:

@@ -18,11 +18,11 @@
 
 A status of 400 or more comes with `{"error": …, "hint": …}`.
 
-A member is `{"id", "name", "address", "cluster_address", "state", "lag_changes", "lag_bytes", "lag_s"}`; its state is one
-of `self`, `in sync`, `behind`, `suspect`, `down`, `paused`, and what is not known is null. A fault is `{"what",
-"kind", "key", "mended"}`; compared is `{"name", "equal", "error"}` or `{"name", "equal", "settled", "missing_blobs", "mended",
-"faults", "differing": [{"kind", "count", "keys", "only_here", "only_there"}]}`. `Status` is
-`{"node": member, "members": [member, …], "log_position": int, "durability": level, "conflicts": int}`.
+A member is `{"id", "name", "address", "cluster_address", "state", "lag_changes", "lag_bytes", "lag_s"}`, and a peer has also
+`last_error`, `held`, `held_there` (reasons by origin), `received_bytes`, `sent_bytes` and both with `_per_s`; its state is one
+of `self`, `in sync`, `behind`, `suspect`, `one-way`, `down`, `paused`, and what is not known is null. `Status` is
+`{"node": member, "members": [member, …], "log_position": int, "durability": level, "conflicts": int,
+"alarms": [{"name", "peer", "message"}]}`.
 """
 
 from __future__ import annotations

@@ -102,6 +102,9 @@ def status(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None
     print(f"this node: {node.get('name', '?')} ({node.get('id', '?')}), log position {answer.get('log_position', '?')}")
     print(f"durability: {answer.get('durability', '?')}, conflicts: {answer.get('conflicts', '?')}")
     _print_members(answer.get("members") or [])
+    _print_rates(answer.get("members") or [])
+    for alarm in answer.get("alarms") or []:
+        print(f"{alarm.get('name', '?')}: {alarm.get('message', '')}")
 
 
 @app.command()
@@ -210,6 +213,15 @@ def _print_members(members: list[dict[str, Any]]) -> None:
             _shown(member.get("cluster_address")),
         )
     Console().print(table)
+
+
+def _print_rates(members: list[dict[str, Any]]) -> None:
+    from twinhull.cli.progress import human_bytes
+
+    for member in members:
+        came, went = (member.get(f"{way}_bytes_per_s") or 0 for way in ("received", "sent"))
+        if came or went:
+            print(f"{member.get('name', '?')}: {human_bytes(came)}/s of blobs in, {human_bytes(went)}/s out")
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from twinhull.metadata.tables import accounts
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children
 from twinhull.metadata.tables.log import records
-from twinhull.metadata.tables.own import conflicts, invites
+from twinhull.metadata.tables.own import conflicts, hybrid_clock, invites
 from twinhull.records.kinds import KINDS, NODE
 from twinhull.records.merge import decode, values_of
 
@@ -129,6 +129,11 @@ def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tup
     )
     query = select(named.c.digest, func.max(named.c.size)).group_by(named.c.digest).order_by(named.c.digest).limit(limit)
     return [(Digest(row[0]), int(row[1])) for row in connection.execute(query)]
+
+
+def clock_ms(connection: Connection) -> int:
+    """Return the latest time (unix) in a stamp of this node's, or one that it has seen."""
+    return int(connection.execute(select(func.max(hybrid_clock.c.ms))).scalar() or 0)
 
 
 def count_conflicts(connection: Connection) -> int:

@@ -32,6 +32,7 @@ from twinhull.replication.figures import Figures
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
 from twinhull.replication.mending import Mending
+from twinhull.replication.overview import Overview
 from twinhull.replication.page import SyncPage
 from twinhull.replication.peer_client import peer_clients
 from twinhull.replication.threads import in_thread
@@ -67,13 +68,12 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             clock=clock,
             settings=_engine_settings(settings),
         )
-        calls = WorkerCalls(engine)
+        overview = Overview(engine, own=own_node(settings, trust), durability=settings.durability.level.value)
+        calls = WorkerCalls(engine, overview)
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
         mending = Mending(engine, settings.run_dir / "made-anew.db")
-        control = Control(
-            engine, doorkeeper, mending, own=own_node(settings, trust), durability=settings.durability.level.value
-        )
+        control = Control(engine, doorkeeper, mending, overview)
         gate = Gate(store, engine.neighbours.is_paused)
         routes = PeerRoutes(
             engine, gate=gate, answers=Answers(engine), mending=mending, calls=calls, doorkeeper=doorkeeper, relay=relay
@@ -81,6 +81,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
         upkeep = Upkeep(settings, engine, mending, metrics)
+        overview.also(upkeep.alarms)
         control_runner = await _serving(stack, control.application(upkeep.orders()))
         control_socket = settings.run_dir / "agent.sock"
         control_socket.unlink(missing_ok=True)
@@ -95,7 +96,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(metrics.run(interval_s)),
-                group.create_task(Figures(engine, store, executor, metrics).run(interval_s)),
+                group.create_task(Figures(engine, store, executor, metrics, overview).run(interval_s)),
                 group.create_task(upkeep.runner.run()),
             ]
             log.info("agent started", address=str(settings.cluster_address))

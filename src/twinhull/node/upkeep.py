@@ -9,6 +9,7 @@ from typing import Any, Final
 from twinhull.config.settings import Settings
 from twinhull.observe.metrics import Metrics
 from twinhull.peer.control import Order
+from twinhull.replication.alarms import Alarm
 from twinhull.replication.engine import Engine
 from twinhull.replication.mending import Mending
 from twinhull.upkeep.access import Access
@@ -34,13 +35,19 @@ class Upkeep:
         access = Access(engine.store, Ballast(settings.data_dir / "ballast"), engine.executor)
         collecting = _collecting(settings, engine, access, metrics)
         self._gc_orders = GcOrders(collecting, access)
-        comparing = Comparing(mending, engine.neighbours, clock=clock, settings=settings.verify, metrics=metrics, jitter=jitter)
+        self._comparing = Comparing(
+            mending, engine.neighbours, clock=clock, settings=settings.verify, metrics=metrics, jitter=jitter
+        )
         self._scrubbing = _scrubbing(settings, engine, access, mending, metrics)
-        self.runner: Final = Runner([collecting, comparing, self._scrubbing], clock=clock, jitter=jitter)
+        self.runner: Final = Runner([collecting, self._comparing, self._scrubbing], clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
         """Return what may be asked, by name."""
         return {"workers": self._workers, **self._gc_orders.by_name(), **self._scrubbing.orders()}
+
+    def alarms(self) -> list[Alarm]:
+        """Return what the workers have found wrong and could not mend."""
+        return [*self._comparing.alarms(), *self._scrubbing.alarms()]
 
     async def _workers(self, _order: Mapping[str, Any]) -> object:
         return {"workers": self.runner.reports()}

@@ -60,6 +60,9 @@ REGISTRY_IN_FLIGHT: Final = Family(
 # Ours.
 PEER_UP: Final = Family("twinhull_peer_up", Kind.GAUGE, "1 if the peer answers, 0 if not.", ("peer",))
 PEER_PAUSED: Final = Family("twinhull_peer_paused", Kind.GAUGE, "1 if exchange with the peer is paused.", ("peer",))
+PEER_SUSPECT: Final = Family(
+    "twinhull_peer_suspect", Kind.GAUGE, "1 if writes do not wait for the peer, since it let one wait too long.", ("peer",)
+)
 PEER_LAG_CHANGES: Final = Family(
     "twinhull_peer_lag_changes", Kind.GAUGE, "Changes made here that the peer has not confirmed.", ("peer",)
 )
@@ -70,6 +73,7 @@ PEER_LAG_SECONDS: Final = Family(
     "twinhull_peer_lag_seconds", Kind.GAUGE, "Age of the oldest change here that the peer has not confirmed.", ("peer",)
 )
 CHANGES_APPLIED: Final = Family("twinhull_changes_applied_total", Kind.COUNTER, "Changes of peers applied.", ("peer",))
+ALARMS: Final = Family("twinhull_alarms", Kind.GAUGE, "Things that are wrong just now, by name.", ("alarm",))
 CONFLICTS: Final = Family("twinhull_conflicts_total", Kind.COUNTER, "Concurrent writes of which one lost.", ("kind",))
 LOG_POSITION: Final = Family("twinhull_log_position", Kind.GAUGE, "This node's last change.", merge=Merge.LARGEST)
 TRANSFERS: Final = Family("twinhull_transfers_total", Kind.COUNTER, "Blob transfers ended.", ("peer", "direction", "outcome"))
@@ -117,10 +121,12 @@ REQUEST_FAMILIES: Final = (
 VALUE_FAMILIES: Final = (
     PEER_UP,
     PEER_PAUSED,
+    PEER_SUSPECT,
     PEER_LAG_CHANGES,
     PEER_LAG_BYTES,
     PEER_LAG_SECONDS,
     CHANGES_APPLIED,
+    ALARMS,
     CONFLICTS,
     LOG_POSITION,
     TRANSFERS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,14 +11,12 @@ import structlog
 from aiohttp import web
 
 from twinhull.kit.errors import Conflict, Invalid, NotFound, TwinhullError
-from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.records.kinds import NODE
 from twinhull.replication.engine import Engine
-from twinhull.replication.feed import Feed
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.mending import Mending
-from twinhull.replication.puller import Puller
+from twinhull.replication.overview import Overview
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import INVITE_LIFETIME_MS
 from twinhull.web.errors import status_of
@@ -37,13 +35,13 @@ Order = Callable[[Mapping[str, Any]], Awaitable[object]]
 class Control:
     """The handlers of the socket `run/agent.sock`; see cli/agent_client.py for the table of requests."""
 
-    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, mending: Mending, *, own: Node, durability: str) -> None:
-        """Take what answers, and how this node describes itself."""
+    def __init__(self, engine: Engine, doorkeeper: Doorkeeper, mending: Mending, overview: Overview) -> None:
+        """Take what answers, and what describes this node and its peers."""
         self._engine = engine
         self._doorkeeper = doorkeeper
         self._mending = mending
-        self._own = own
-        self._durability = durability
+        self._own = overview.own
+        self._overview = overview
 
     def application(self, orders: Mapping[str, Order]) -> web.Application:
         """Return the socket's application; it takes `POST /NAME` for each of the orders too."""
@@ -72,59 +70,7 @@ class Control:
 
     async def status(self, _request: web.Request) -> web.Response:
         """Return this node, its peers and how far each is behind."""
-        return web.json_response(await self.status_document())
-
-    async def status_document(self) -> dict[str, Any]:
-        """Return what `cluster status --json` prints."""
-
-        def read() -> tuple[int, int]:
-            with self._engine.store.read() as connection:
-                conflicts = members.count_conflicts(connection)
-            return self._engine.store.position(), conflicts
-
-        position, conflicts = await in_thread(self._engine.executor, read)
-        own = {**_described(self._own), "state": self._own_state(), "lag_changes": 0, "lag_bytes": 0, "lag_s": 0.0}
-        own["lag_bytes"] = self._engine.missing_bytes()
-        return {
-            "node": own,
-            "members": [own, *(self._member(neighbour.node, neighbour.puller) for neighbour in self._engine.neighbours.all())],
-            "log_position": position,
-            "durability": self._durability,
-            "conflicts": conflicts,
-        }
-
-    def _member(self, node: Node, puller: Puller) -> dict[str, Any]:
-        changes, missing_bytes, age_s = self._engine.acknowledgements.lag(node.id)
-        return {
-            **_described(node),
-            "state": self._state(node, puller),
-            "lag_changes": changes,
-            "lag_bytes": missing_bytes,
-            "lag_s": round(age_s, 1),
-            "last_error": puller.last_error,
-            # Of what is read from it, and of what it reads from here.
-            "held": puller.taking.reasons(),
-            "held_there": _held_there(self._engine.feeds, node.id),
-            "received_bytes": self._engine.transfers.received_bytes.get(node.id, 0),
-        }
-
-    def _own_state(self) -> str:
-        return "removed" if self._engine.neighbours.is_removed else "self"
-
-    def _state(self, node: Node, puller: Puller) -> str:
-        acknowledgements = self._engine.acknowledgements
-        if self._engine.neighbours.is_paused(node.id):
-            return "paused"
-        peer = acknowledgements.peer(node.id)
-        if not peer.subscribed:
-            # A peer that nothing has been heard of yet may be there: only a failure tells.
-            return "behind" if puller.reachable else "down"
-        if peer.suspect:
-            return "suspect"
-        if not puller.reachable:
-            # It reads from here, but cannot be read from.
-            return "one-way"
-        return "in sync" if peer.caught_up and acknowledgements.lag(node.id)[0] == 0 else "behind"
+        return web.json_response(await self._overview.document())
 
     async def wait(self, request: web.Request) -> web.Response:
         """Return once every peer that answers has all that this node has, records and blobs, or time is up."""
@@ -135,7 +81,7 @@ class Control:
         end_s = self._engine.clock.monotonic_s() + limit_s
         await self._engine.neighbours.try_all()
         while True:
-            document = await self.status_document()
+            document = await self._overview.document()
             peers = [member for member in document["members"] if member["id"] != self._own.id]
             lagging = [
                 member
@@ -239,12 +185,3 @@ def _taking(order: Order) -> Handler:
         return web.Response(body=msgspec.json.encode(await order(asked)), content_type="application/json")
 
     return handle
-
-
-def _held_there(feeds: Sequence[Feed], node: str) -> dict[str, str]:
-    """Return the origins of which a peer that reads from here can't take the next change, and why."""
-    return {origin: reason for feed in feeds if feed.peer == node for origin, reason in feed.held_there.items()}
-
-
-def _described(node: Node) -> dict[str, Any]:
-    return {"id": node.id, "name": node.name, "address": node.url, "cluster_address": node.address}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
 import structlog
 
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import DurabilityUnreached, TwinhullError
+from twinhull.kit.errors import DurabilityUnreached, TwinhullError, Unavailable
 from twinhull.records.change import Change
 from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
-from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result
+from twinhull.replication.link import LEVELS, Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result, Status
 from twinhull.replication.neighbours import REMOVED_HINT, Neighbour
+from twinhull.replication.overview import Overview
 from twinhull.replication.protocol import (
     INLINE_BLOB_BYTES_MAX,
     InlineBlob,
@@ -32,9 +34,10 @@ _HOLD_TIMEOUT_S: Final = 600.0
 class WorkerCalls:
     """Answers the workers of this node."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Take what knows the peers."""
+    def __init__(self, engine: Engine, overview: Overview | None = None) -> None:
+        """Take what knows the peers, and what describes them."""
         self._engine = engine
+        self._overview = overview
 
     async def on_call(self, call: Call) -> Result:
         """Answer a worker."""
@@ -42,7 +45,11 @@ class WorkerCalls:
         await self._engine.started.wait()
         match call:
             case Reach():
-                return await self._reach(call)
+                level = await self._reach(call)
+                is_less = LEVELS.index(level) < LEVELS.index(call.level)
+                if is_less and self._overview is not None and self._engine.neighbours.all():
+                    self._overview.degraded()
+                return level
             case Find():
                 return await self._find(call)
             case Fetch():
@@ -50,6 +57,10 @@ class WorkerCalls:
             case Beyond():
                 reached = await self._engine.transfers.wait_beyond(Digest(call.digest), call.number, call.offset)
                 return -1 if reached is None else reached
+            case Status():
+                if self._overview is None:
+                    raise Unavailable("nothing is known of the cluster yet")
+                return msgspec.json.encode(await self._overview.document()).decode()
 
     def on_notice(self, notice: Notice) -> None:
         """Take note of an upload's progress."""

@@ -13,7 +13,9 @@ from twinhull.metadata.store import Store
 from twinhull.observe import families
 from twinhull.observe.families import Family
 from twinhull.observe.metrics import Metrics
+from twinhull.replication.alarms import ALARMS
 from twinhull.replication.engine import Engine
+from twinhull.replication.overview import Overview
 from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,7 @@ log = structlog.get_logger(__name__)
 _GAUGES: Final = (
     families.PEER_UP,
     families.PEER_PAUSED,
+    families.PEER_SUSPECT,
     families.PEER_LAG_CHANGES,
     families.PEER_LAG_BYTES,
     families.PEER_LAG_SECONDS,
@@ -30,12 +33,13 @@ _GAUGES: Final = (
 class Figures:
     """Brings the engine's own counts into the node's figures."""
 
-    def __init__(self, engine: Engine, store: Store, executor: Executor, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, store: Store, executor: Executor, metrics: Metrics, overview: Overview) -> None:
         """Take what counts, and where to."""
         self._engine = engine
         self._store = store
         self._executor = executor
         self._metrics = metrics
+        self._overview = overview
         self._told: dict[tuple[str, ...], float] = {}
         self._peers: set[str] = set()
 
@@ -50,6 +54,10 @@ class Figures:
 
     async def update(self) -> None:
         """Bring the figures up to date."""
+        self._overview.sample()
+        found = [alarm["name"] for alarm in (await self._overview.document())["alarms"]]
+        for name in ALARMS:
+            self._metrics.set(families.ALARMS, name, to=found.count(name))
         position = self._store.position_hint()
         if position is None:
             position = await in_thread(self._executor, self._store.position)
@@ -59,6 +67,8 @@ class Figures:
             name = names[neighbour.node.id] = neighbour.node.name
             changes, lacking_bytes, age_s = self._engine.acknowledgements.lag(neighbour.node.id)
             self._metrics.set(families.PEER_UP, name, to=float(neighbour.puller.connected))
+            suspect = self._overview.state_of(neighbour.node, neighbour.puller) == "suspect"
+            self._metrics.set(families.PEER_SUSPECT, name, to=float(suspect))
             self._metrics.set(families.PEER_PAUSED, name, to=float(self._engine.neighbours.is_paused(neighbour.node.id)))
             self._metrics.set(families.PEER_LAG_CHANGES, name, to=changes)
             self._metrics.set(families.PEER_LAG_BYTES, name, to=lacking_bytes)

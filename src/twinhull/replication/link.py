@@ -21,6 +21,8 @@ from twinhull.kit.errors import PeerUnavailable, TwinhullError
 
 log = structlog.get_logger(__name__)
 
+# From the weakest to the strongest.
+LEVELS: Final = ("local", "metadata", "full")
 _LENGTH: Final = struct.Struct("<I")
 _FRAME_BYTES_MAX: Final = 1024 * 1024
 _RECONNECT_S: Final = 0.1
@@ -61,6 +63,10 @@ class Beyond(msgspec.Struct, frozen=True, kw_only=True, tag="beyond"):
     offset: int
 
 
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
+    """Ask how this node and its peers are. The answer is what `cluster status --json` prints."""
+
+
 class Grown(msgspec.Struct, frozen=True, kw_only=True, tag="grown"):
     """Notice: an upload of this node has so many bytes on disk."""
 
@@ -75,7 +81,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
     digest: str | None
 
 
-Call = Reach | Find | Fetch | Beyond
+Call = Reach | Find | Fetch | Beyond | Status
 Notice = Grown | Ended
 Result = str | int | bool
 

@@ -19,11 +19,10 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.link import AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach
+from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
 
-LEVELS: Final = ("local", "metadata", "full")
 # What the agent may answer with; everything else arrives as PeerUnavailable.
 LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
     failure.__name__: failure for failure in (BlobUnknown, DurabilityUnreached, StorageFull, Unavailable, PeerUnavailable)

@@ -15,6 +15,7 @@ from twinhull.kit.clock import Clock
 from twinhull.kit.errors import TwinhullError
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
+from twinhull.replication.alarms import DATA_LOST, NODES_DIFFER, Alarm
 from twinhull.replication.comparing import Comparison
 from twinhull.replication.neighbours import Neighbour
 from twinhull.replication.protocol import Fault
@@ -23,6 +24,7 @@ from twinhull.replication.self_check import PARTS
 log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 1.0
+_LOOK_CLOSER: Final = "see `twinhull cluster verify --repair`"
 # A peer that was away is compared with this soon: its log has most of what is missing, and should come first.
 _RETURN_S: Final = 30.0
 # A look for a moment at which nothing is on its way takes no longer than this many tries; there is a next time.
@@ -105,6 +107,17 @@ class Comparing:
     def status(self) -> Mapping[str, object]:
         """Return how the last comparisons ended, and how many faults of this node's own data are left."""
         return {"compared": dict(self._compared), "faults_left": self.faults_left}
+
+    def alarms(self) -> list[Alarm]:
+        """Return what differs from a peer, or is damaged here, and could not be mended."""
+        alarms = [
+            Alarm(name=NODES_DIFFER, peer=name, message=f"this node and {name} differ; {_LOOK_CLOSER}")
+            for name, outcome in self._compared.items()
+            if outcome == "differs"
+        ]
+        if self.faults_left:
+            alarms.append(Alarm(name=DATA_LOST, message=f"{self.faults_left} faults in this node's own data; {_LOOK_CLOSER}"))
+        return alarms
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Conflict, Invalid
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
+from twinhull.replication.alarms import DATA_LOST, Alarm
 from twinhull.upkeep.access import Access
 from twinhull.upkeep.scrub_notes import Notes, Scrub, ScrubStatus
 from twinhull.upkeep.scrubber import Scrubber
@@ -98,6 +99,11 @@ class Scrubbing:
     def left(self) -> int:
         """How many blobs the latest scrub could not mend."""
         return self._latest.left if self._latest is not None else 0
+
+    def alarms(self) -> list[Alarm]:
+        """Return what was lost and could not be mended."""
+        message = f"{self.left} blobs have rotted or are lost, and no peer had a copy; see `twinhull scrub --show`"
+        return [Alarm(name=DATA_LOST, message=message)] if self.left else []
 
     # -- what may be asked -----------------------------------------------------------------------------------------
 
