@@ -41,6 +41,7 @@ from twinhull.node.agent import run_agent
 from twinhull.node.worker import http_app
 from twinhull.observe.log import configure_logging
 from twinhull.observe.metrics import clear_metrics
+from twinhull.observe.stop_mark import StopMark
 
 _log: Final = structlog.get_logger()
 
@@ -85,7 +86,10 @@ def run_node(loaded: Loaded, *, join: Join | None = None, stop_with_parent: int 
             Role(name="http", work=partial(_serve_http, settings)),
             Role(name="agent", work=partial(_run_agent, settings)),
         )
-        Supervisor(roles, clock=clock, stop_timeout_s=settings.stop_timeout_s + _AGENT_STOP_S).run()
+        stopping = StopMark(settings.run_dir)
+        stopping.clear()
+        stop_timeout_s = settings.stop_timeout_s + _AGENT_STOP_S
+        Supervisor(roles, clock=clock, stop_timeout_s=stop_timeout_s, on_stop=stopping.set).run()
 
 
 def _announce(settings: Settings, started: start.Initialised) -> None:

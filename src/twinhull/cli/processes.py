@@ -89,8 +89,11 @@ class _Child:
 class Supervisor:
     """Keeps the roles running until it is told to stop, then ends them one after the other in their order."""
 
-    def __init__(self, roles: Sequence[Role], *, clock: Clock, stop_timeout_s: float) -> None:
-        """Take the roles in the order in which they are to be stopped, and the time that all may take for it."""
+    def __init__(
+        self, roles: Sequence[Role], *, clock: Clock, stop_timeout_s: float, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take the roles in the order in which they are to be stopped, the time for it, and who is told when that begins."""
+        self._on_stop = on_stop
         self._children = [_Child(role) for role in roles]
         self._clock = clock
         self._stop_timeout_s = stop_timeout_s
@@ -137,6 +140,7 @@ class Supervisor:
 
     def _stop(self, wakeup: int) -> None:
         _log.info("stopping", within_s=self._stop_timeout_s)
+        self._on_stop()
         deadline_s = self._clock.monotonic_s() + self._stop_timeout_s
         for child in self._children:
             if child.pid:

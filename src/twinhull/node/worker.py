@@ -31,10 +31,12 @@ from twinhull.metadata import members
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.node.management import Parts, management_faces
+from twinhull.node.own_api import own_face
 from twinhull.node.parts import database_of, trust_of
 from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
 from twinhull.observe.metrics import Metrics
+from twinhull.observe.stop_mark import StopMark
 from twinhull.portal.probes import probe_routes
 from twinhull.registry.access import Access
 from twinhull.registry.blobs import BlobHandlers
@@ -139,8 +141,15 @@ class _Worker:
             face=routed("", probe_routes(self._readiness, self._metrics)),
             render_error=render_harbor_error,
         )
+        own = own_face(
+            peers=self._peers,
+            identity=self._callers,
+            admission=self._admission,
+            clock=self._clock,
+            stopping=StopMark(self._settings.run_dir),
+        )
         return Application(
-            faces=[registry, *management_faces(self._parts()), probes],
+            faces=[registry, *management_faces(self._parts()), own, probes],
             fallback=probes,
             request_ids=RequestIds(f"{self._node}-{os.getpid():x}-{secrets.token_hex(2)}"),
             clock=self._clock,

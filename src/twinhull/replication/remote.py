@@ -19,7 +19,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach
+from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach, Status
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
 
@@ -30,6 +30,7 @@ LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
 # A hanging agent is no reason to hang. The agent itself keeps to shorter limits; a transfer of bytes may take longer.
 _FIND_LIMIT_S: Final = 2.0
 _REACH_LIMIT_S: Final = 15.0
+_STATUS_LIMIT_S: Final = 5.0
 # As long as the agent takes at most to ask for one record; what takes longer is caught up with in the background.
 _SETTLE_LIMIT_S: Final = 0.5
 _SETTLE_STEP_S: Final = 0.01
@@ -99,6 +100,14 @@ class RemotePeers:
         source = ArrivingBlob(self._link, self._blobs, self._executor, digest, size)
         await source.open(upload_id)
         return source
+
+    async def status(self) -> str:
+        """Return how this node and its peers are, as JSON; raises PeerUnavailable while the agent does not answer."""
+        try:
+            async with asyncio.timeout(_STATUS_LIMIT_S):
+                return str(await self._link.call(Status()))
+        except TimeoutError as error:
+            raise PeerUnavailable("this node's agent does not answer", hint="see its log") from error
 
     # -- durability ------------------------------------------------------------------------------------------------
 
