@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from twinhull.auth.directory import Connect, Directory, LdapGroup, LdapSettings, LdapUser
@@ -50,6 +50,10 @@ class Vouched:
     # Names, or for a directory's groups name and DN.
     groups: Sequence[LdapGroup]
     is_admin: bool
+    # For somebody new: what is stored of their secret for command-line clients, as a hash and sealed; empty where they have
+    # none.
+    password_hash: str = field(default="", repr=False)
+    cli_secret: str = field(default="", repr=False)
 
 
 def onboard(transaction: Transaction, vouched: Vouched) -> str:
@@ -87,7 +91,8 @@ def _create(transaction: Transaction, vouched: Vouched, fields: dict[str, Value]
         "email": "",
         "realname": vouched.realname[:NAME_LENGTH_MAX],
         "comment": "",
-        "password_hash": _MARK + secrets.token_hex(_MARK_BYTES),
+        "cli_secret": vouched.cli_secret,
+        "password_hash": vouched.password_hash or _MARK + secrets.token_hex(_MARK_BYTES),
         "sysadmin": False,
         "disabled": False,
         "source": vouched.source,
@@ -208,10 +213,10 @@ class SignIn:
             "membership_attribute": await self._guard.setting("ldap_group_membership_attribute") or "memberof",
             "timeout_s": await self._guard.setting("ldap_timeout"),
         }
-        for field in ("url", "base_dn", "search_dn", "filter", "uid", "scope", "verify_cert"):
-            known[field] = await self._guard.setting(f"ldap_{field}")
-        for field in ("group_base_dn", "group_attribute_name", "group_admin_dn"):
-            known[field] = await self._guard.setting(f"ldap_{field}")
+        for item in ("url", "base_dn", "search_dn", "filter", "uid", "scope", "verify_cert"):
+            known[item] = await self._guard.setting(f"ldap_{item}")
+        for item in ("group_base_dn", "group_attribute_name", "group_admin_dn"):
+            known[item] = await self._guard.setting(f"ldap_{item}")
         settings = LdapSettings(**{**known, **other})  # type: ignore[arg-type] # the kinds are those of config.cluster
         if not settings.url or not settings.base_dn:
             raise Invalid("the directory is not set up", hint="set ldap_url and ldap_base_dn")

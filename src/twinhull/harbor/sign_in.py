@@ -11,7 +11,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.auth.service import Guard
+from twinhull.catalog.accounts import ADMIN
 from twinhull.catalog.logouts import EndedSessions
+from twinhull.catalog.sign_in import OIDC_MODE
 from twinhull.harbor.access import Access, path_not_found
 from twinhull.harbor.errors import PreconditionFailed
 from twinhull.harbor.requests import answer, nothing, on, read_bytes
@@ -53,7 +55,8 @@ class SessionsApi:
         form = await _form(request)
         name, password = form.get("principal", ""), form.get("password", "")
         subject = await self._guard.by_password(name, password, address=self._forwarding.client_of(request.scope))
-        if subject is None or subject.is_robot:
+        # The secret for command-line clients is no way into a session.
+        if subject is None or subject.is_robot or (name != ADMIN and await self._guard.setting("auth_mode") == OIDC_MODE):
             return nothing(401)
         await self._sessions.begin(request.scope, subject)
         return nothing()

@@ -13,8 +13,10 @@ from starlette.routing import BaseRoute
 
 from twinhull.auth.service import Guard
 from twinhull.catalog.accounts import ADMIN, NewUser, Users
+from twinhull.catalog.oidc import NoProviderUser, OidcSignIn
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.errors import PreconditionFailed
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
 from twinhull.metadata import accounts
@@ -50,11 +52,16 @@ class _PasswordBody(msgspec.Struct):
     new_password: str = ""
 
 
+class _SecretBody(msgspec.Struct):
+    secret: str = ""
+
+
 class UsersApi:
     """Handlers for users."""
 
-    def __init__(self, *, access: Access, users: Users, guard: Guard, forwarding: Forwarding) -> None:
-        """Take what every handler needs, what writes users, and what checks passwords."""
+    def __init__(self, *, access: Access, users: Users, guard: Guard, forwarding: Forwarding, oidc: OidcSignIn) -> None:
+        """Take what every handler needs, what writes users, what checks passwords, and what keeps a provider's people."""
+        self._oidc = oidc
         self._access = access
         self._users = users
         self._guard = guard
@@ -70,6 +77,7 @@ class UsersApi:
             on("/users/{user_id}", get=self.get, put=self.change, delete=self.delete),
             on("/users/{user_id}/password", put=self.set_password),
             on("/users/{user_id}/sysadmin", put=self.set_sysadmin),
+            on("/users/{user_id}/cli_secret", put=self.set_cli_secret),
         ]
 
     async def list(self, request: Request) -> Response:
@@ -112,7 +120,8 @@ class UsersApi:
     async def current(self, request: Request) -> Response:
         """Return whoever asks."""
         caller = await self._access.user(request)
-        return answer(views.user_view(await self._user(caller.subject.id if caller.subject else 0)))
+        user = await self._user(caller.subject.id if caller.subject else 0)
+        return answer(views.user_view(user) | views.oidc_user_view(user, self._oidc.secret_of(user)))
 
     async def permissions(self, request: Request) -> Response:
         """Return what whoever asks may do in the project that the scope names; nothing for any other scope."""
@@ -150,6 +159,18 @@ class UsersApi:
         if caller.subject is not None and caller.subject.id == user.id:
             await self._require_old_password(request, user.name, body.old_password)
         changed = await self._users.set_password(number, body.new_password)
+        return nothing(headers=await self._access.settled(request, changed.seq))
+
+    async def set_cli_secret(self, request: Request) -> Response:
+        """Give somebody who signs in at a provider another secret for command-line clients; an empty one is made up."""
+        _, number = await self._self_or_admin(request)
+        if not await self._oidc.is_on():
+            raise PreconditionFailed(f"the auth mode has to be oidc auth, not {await self._oidc.mode()}")
+        body = await read_body(request, _SecretBody, legacy=True)
+        try:
+            changed = await self._oidc.set_secret(number, body.secret)
+        except NoProviderUser as error:
+            raise PreconditionFailed(error.message) from error
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def set_sysadmin(self, request: Request) -> Response:

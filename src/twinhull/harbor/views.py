@@ -51,6 +51,15 @@ def user_view(user: User) -> Json:
     }
 
 
+def oidc_user_view(user: User, secret: str) -> Json:
+    """Return what is added for somebody who signs in at a provider, to themselves: their secret for command-line clients."""
+    if user.source != "oidc":
+        return {}
+    created, updated = rfc3339(user.created_ms), rfc3339(user.updated_ms)
+    meta = {"id": user.id, "user_id": user.id, "subiss": user.external_id, "secret": secret}
+    return {"oidc_user_meta": {**meta, "creation_time": created, "update_time": updated}}
+
+
 def found_user_view(user: User) -> Json:
     """Return a user as search shows it to everybody."""
     return {"user_id": user.id, "username": user.name}

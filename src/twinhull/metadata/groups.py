@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
+from twinhull.metadata.accounts import User, find_user
 from twinhull.metadata.documents import Document, find, list_documents
 from twinhull.metadata.lives import is_living_member
 from twinhull.metadata.tables.accounts import members, users
@@ -38,6 +39,13 @@ def group_roles(connection: Connection, names: Iterable[str], projects: Iterable
     for row in connection.execute(query):
         found.setdefault(str(row[0]), []).append(int(row[1]))
     return found
+
+
+def find_user_by_external_id(connection: Connection, source: str, external_id: str) -> User | None:
+    """Return the user whom that source knows by that name of its own."""
+    query = select(users.c.name).where(users.c.external_id == external_id, users.c.source == source).order_by(users.c.id)
+    name = connection.execute(query).scalar()
+    return find_user(connection, str(name)) if name is not None else None
 
 
 def is_member_of(connection: Connection, project: str, entity_type: str, entity: str) -> bool:

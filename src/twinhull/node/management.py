@@ -16,6 +16,7 @@ from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability, Peers
 from twinhull.harbor.access import Access
 from twinhull.harbor.errors import render
+from twinhull.harbor.oidc import OidcApi
 from twinhull.harbor.places import EscapedSlashes
 from twinhull.harbor.routes import Subject, management_routes, version_routes
 from twinhull.harbor.sign_in import SessionsApi
@@ -25,6 +26,7 @@ from twinhull.metadata.store import Store
 from twinhull.node.people import people_subjects
 from twinhull.node.rules import rule_subjects
 from twinhull.node.stored import stored_subjects
+from twinhull.node.vouching import Vouching, vouching
 from twinhull.web.admission import SIGN_IN, Admission
 from twinhull.web.app import Mounted, routed
 from twinhull.web.browsers import Sessions
@@ -68,11 +70,23 @@ def management_faces(parts: Parts) -> list[Mounted]:
         ended=EndedSessions(store=parts.store, executor=parts.executor),
         forwarding=parts.forwarding,
     )
+    vouched = vouching(
+        store=parts.store, executor=parts.executor, guard=parts.guard, passwords=parts.passwords, sealer=parts.sealer
+    )
+    oidc = OidcApi(
+        oidc=vouched.oidc,
+        guard=parts.guard,
+        sessions=parts.sessions,
+        sealer=parts.sealer,
+        clock=parts.store.clock,
+        origin_of=parts.forwarding.origin_of,
+        external_url=parts.external_url,
+    )
     return [
         Mounted(
             name="sign-in",
             prefixes=(SIGN_IN,),
-            face=routed("", sessions.routes()),
+            face=routed("", [*sessions.routes(), *oidc.routes()]),
             render_error=render,
             admit=parts.admission,
         ),
@@ -86,7 +100,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
             name="core",
             prefixes=(f"{ROOT}/",),
             face=EscapedSlashes(
-                routed(ROOT, management_routes(*_stored(parts), *_people(parts), *_system(parts), *_rules(parts)))
+                routed(ROOT, management_routes(*_stored(parts), *_people(parts, vouched), *_system(parts), *_rules(parts)))
             ),
             render_error=render,
             admit=parts.admission,
@@ -98,7 +112,7 @@ def _access(parts: Parts) -> Access:
     return Access(identity=parts.identity, store=parts.store, executor=parts.executor, durability=parts.durability)
 
 
-def _people(parts: Parts) -> Sequence[Subject]:
+def _people(parts: Parts, vouched: Vouching) -> Sequence[Subject]:
     """Return who there is and what they may do."""
     return people_subjects(
         access=_access(parts),
@@ -108,6 +122,7 @@ def _people(parts: Parts) -> Sequence[Subject]:
         passwords=parts.passwords,
         sealer=parts.sealer,
         forwarding=parts.forwarding,
+        vouching=vouched,
     )
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from importlib import import_module
-from typing import Final
+from concurrent.futures import Executor
 
-from twinhull.auth.directory import Connect, Directory, LdapSettings
 from twinhull.auth.passwords import PasswordChecker
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
@@ -17,13 +14,13 @@ from twinhull.catalog.documents import Documents
 from twinhull.catalog.projects import Projects
 from twinhull.catalog.quotas import Quotas
 from twinhull.catalog.robots import Robots
-from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import UserGroups
 from twinhull.harbor.access import Access
 from twinhull.harbor.configurations import ConfigurationsApi
 from twinhull.harbor.ldap import LdapApi
 from twinhull.harbor.members import MembersApi
 from twinhull.harbor.metadatas import MetadatasApi
+from twinhull.harbor.oidc import OidcPingApi
 from twinhull.harbor.permissions import PermissionsApi
 from twinhull.harbor.projects import ProjectsApi
 from twinhull.harbor.quotas import QuotasApi
@@ -34,16 +31,8 @@ from twinhull.harbor.routes import Subject
 from twinhull.harbor.user_groups import UserGroupsApi
 from twinhull.harbor.users import UsersApi
 from twinhull.metadata.store import Store
+from twinhull.node.vouching import Vouching
 from twinhull.web.middleware import Forwarding
-
-# As many requests wait for a directory at a time: one that does not answer must not hold up anything else.
-_DIRECTORY_THREADS: Final = 4
-
-
-def _connect(settings: LdapSettings) -> Directory:
-    """Return the directory. Its client takes 16 MB and half a second to load, and most clusters have no directory."""
-    client: Connect = import_module("twinhull.auth.ldap").LdapDirectory
-    return client(settings)
 
 
 def people_subjects(
@@ -55,32 +44,25 @@ def people_subjects(
     passwords: PasswordChecker,
     sealer: Sealer,
     forwarding: Forwarding,
+    vouching: Vouching,
 ) -> Sequence[Subject]:
     """Return who there is and what they may do."""
     documents = Documents(store=store, executor=executor)
-    sign_in = SignIn(
-        store=store,
-        executor=executor,
-        connect=_connect,
-        directory_threads=ThreadPoolExecutor(_DIRECTORY_THREADS, thread_name_prefix="directory"),
-        guard=guard,
-        sealer=sealer,
-    )
-    guard.vouched_by(sign_in)
     projects = Projects(store=store, executor=executor)
     robots = Robots(store=store, executor=executor, passwords=passwords)
     robot_settings = RobotSettings(guard)
     users = Users(store=store, executor=executor, passwords=passwords)
     return [
         ConfigurationsApi(access=access, configurations=Configurations(store=store, executor=executor, sealer=sealer)),
-        UsersApi(access=access, users=users, guard=guard, forwarding=forwarding),
-        LdapApi(access=access, sign_in=sign_in),
-        UserGroupsApi(access=access, groups=UserGroups(documents), sign_in=sign_in),
+        UsersApi(access=access, users=users, guard=guard, forwarding=forwarding, oidc=vouching.oidc),
+        OidcPingApi(access=access, oidc=vouching.oidc),
+        LdapApi(access=access, sign_in=vouching.sign_in),
+        UserGroupsApi(access=access, groups=UserGroups(documents), sign_in=vouching.sign_in),
         PermissionsApi(access),
         ProjectsApi(access=access, projects=projects, guard=guard),
         MetadatasApi(access=access, projects=projects),
         QuotasApi(access=access, quotas=Quotas(documents)),
-        MembersApi(access=access, projects=projects, sign_in=sign_in),
+        MembersApi(access=access, projects=projects, sign_in=vouching.sign_in),
         RobotsApi(access=access, robots=robots, settings=robot_settings),
         RobotsV1Api(access=access, robots=robots, settings=robot_settings),
     ]

@@ -83,7 +83,7 @@ class Sessions:
         issued = self._issuer.issue(
             subject=subject.name, credential=subject.credential, audience=AUDIENCE, access=None, ttl_s=ttl_s
         )
-        self._set_cookie(scope, SESSION_COOKIE, issued.token)
+        self.set_cookie(scope, SESSION_COOKIE, issued.token)
 
     async def read(self, scope: Scope) -> Subject | None:
         """Return whose session the request belongs to; None if there is none, or it has ended."""
@@ -109,7 +109,7 @@ class Sessions:
 
     def forget(self, scope: Scope) -> None:
         """Let the answer take the session's cookie from the client."""
-        self._set_cookie(scope, SESSION_COOKIE, "", max_age_s=0)
+        self.set_cookie(scope, SESSION_COOKIE, "", max_age_s=0)
 
     # -- forged requests -------------------------------------------------------------------------------------------
 
@@ -121,10 +121,10 @@ class Sessions:
         if secret is None:
             secret = self._random_bytes(_CSRF_BYTES)
             sealed = self._sealer.seal(base64.b64encode(secret).decode())
-            self._set_cookie(scope, CSRF_COOKIE, sealed, max_age_s=_CSRF_COOKIE_AGE_S, same_site="Strict")
+            self.set_cookie(scope, CSRF_COOKIE, sealed, max_age_s=_CSRF_COOKIE_AGE_S, same_site="Strict")
             if not carries_session(scope):
                 # As Harbor does: people who register themselves come with a session that is nobody's.
-                self._set_cookie(scope, SESSION_COOKIE, self._random_bytes(16).hex())
+                self.set_cookie(scope, SESSION_COOKIE, self._random_bytes(16).hex())
         scope[EXTRA_HEADERS].append((CSRF_HEADER, self._masked(secret)))
         if scope["method"] not in SAFE_METHODS and not is_true:
             raise Denied("CSRF token invalid")
@@ -140,7 +140,8 @@ class Sessions:
         pad = self._random_bytes(_CSRF_BYTES)
         return base64.b64encode(pad + bytes(a ^ b for a, b in zip(pad, secret, strict=True)))
 
-    def _set_cookie(self, scope: Scope, name: str, value: str, *, max_age_s: int | None = None, same_site: str = "Lax") -> None:
+    def set_cookie(self, scope: Scope, name: str, value: str, *, max_age_s: int | None = None, same_site: str = "Lax") -> None:
+        """Let the answer set a cookie that scripts can't read; without an age it goes with the browser's window."""
         age = f"; Max-Age={max_age_s}" if max_age_s is not None else ""
         secure = "; Secure" if self._origin_of(scope).startswith("https:") else ""
         cookie = f"{name}={value}; Path=/{age}; HttpOnly; SameSite={same_site}{secure}"

@@ -1,0 +1,96 @@
+"""An OpenID Connect provider for tests, over real HTTP: it signs people in without asking, and can be told to misbehave."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiohttp import web
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+CLIENT_ID: Final = "twinhull"
+CLIENT_SECRET: Final = "Provider-Secret-1"
+
+
+class Provider:
+    """Who is signed in, and what is said of them; each claim can be said otherwise by a test."""
+
+    def __init__(self) -> None:
+        """Make its key."""
+        self.issuer = ""
+        self.claims: dict[str, Any] = {"sub": "u-1", "name": "Ann Lee", "preferred_username": "ann", "email": "ann@x.io"}
+        self.changed: dict[str, Any] = {}
+        self.key = RSAKey.generate_key(2048, parameters={"kid": "one"})
+        self.signs_with = self.key
+        # Of each code: what its sign-in was begun with.
+        self._begun: dict[str, dict[str, str]] = {}
+
+    def application(self) -> web.Application:
+        """Return its paths."""
+        made = web.Application()
+        made.add_routes(
+            [
+                web.get("/.well-known/openid-configuration", self._configuration),
+                web.get("/auth", self._authorize),
+                web.post("/token", self._token),
+                web.get("/keys", self._keys),
+                web.get("/me", self._me),
+            ]
+        )
+        return made
+
+    async def _configuration(self, _request: web.Request) -> web.Response:
+        paths = {"authorization_endpoint": "auth", "token_endpoint": "token", "jwks_uri": "keys", "userinfo_endpoint": "me"}
+        return web.json_response({"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in paths.items()}})
+
+    async def _authorize(self, request: web.Request) -> web.Response:
+        query = dict(request.query)
+        assert (query["client_id"], query["response_type"]) == (CLIENT_ID, "code")
+        assert "openid" in query["scope"].split()
+        code = secrets.token_hex(8)
+        self._begun[code] = query
+        raise web.HTTPFound(f"{query['redirect_uri']}?code={code}&state={query['state']}")
+
+    async def _token(self, request: web.Request) -> web.Response:
+        sent = await request.post()
+        begun = self._begun.pop(str(sent["code"]), None)
+        challenge = hashlib.sha256(str(sent["code_verifier"]).encode()).digest()
+        is_good = (
+            begun is not None
+            and sent["client_secret"] == CLIENT_SECRET
+            and sent["redirect_uri"] == begun["redirect_uri"]
+            and begun["code_challenge"] == base64.urlsafe_b64encode(challenge).decode().rstrip("=")
+        )
+        if begun is None or not is_good:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        now = int(time.time())
+        claims = {"iss": self.issuer, "aud": CLIENT_ID, "sub": self.claims["sub"], "iat": now, "exp": now + 60}
+        claims |= {"nonce": begun["nonce"], **self.changed}
+        token = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.signs_with)
+        return web.json_response({"id_token": token, "access_token": "a", "token_type": "Bearer"})
+
+    async def _keys(self, _request: web.Request) -> web.Response:
+        return web.json_response({"keys": [self.key.as_dict(private=False)]})
+
+    async def _me(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "Bearer a"
+        return web.json_response(self.claims)
+
+
+@asynccontextmanager
+async def running_provider() -> AsyncIterator[Provider]:
+    """Start a provider on loopback, and stop it at the end."""
+    provider = Provider()
+    runner = web.AppRunner(provider.application())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    provider.issuer = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield provider
+    await runner.cleanup()
