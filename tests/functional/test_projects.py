@@ -38,6 +38,7 @@ class TestProjects:
             "owner_id": 1,
             "owner_name": "admin",
             "project_id": number,
+            "repo_count": 0,
             "update_time": created,
         }
 

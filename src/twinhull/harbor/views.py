@@ -74,7 +74,7 @@ def project_view(
     allowlist: Document | None,
     detailed: bool = True,
 ) -> Json:
-    """Return a project, as somebody with these roles sees it, the strongest first; counts of zero are left out."""
+    """Return a project, as somebody with these roles sees it, the strongest first."""
     view: Json = {"creation_time": rfc3339(project.created_ms)}
     if roles:
         view["current_user_role_id"] = roles[0]
@@ -88,8 +88,8 @@ def project_view(
         view["metadata"] = dict(sorted(project.metadata.items()))
         view["owner_name"] = project.owner
     view |= {"name": project.name, "owner_id": owner_id, "project_id": project.id}
-    if repositories:
-        view["repo_count"] = repositories
+    # Harbor 2.2 left zeros out; what is newer never does.
+    view["repo_count"] = repositories
     view["update_time"] = rfc3339(project.updated_ms)
     return view
 
