@@ -243,7 +243,7 @@ async def test_project_that_a_push_brings_back_has_its_members_and_robots_again(
         transaction.delete(MANIFEST, content_key("team/app", DIGEST))
         transaction.delete(REPOSITORY, "team/app")
     assert await site.actions("alice", "team") == frozenset()
-    assert not await site.guard.project_exists("team")
+    assert not (await site.guard.facts_of("team")).exists
 
 
 async def test_project_that_was_brought_back_is_made_a_living_one_by_a_change(site: Site) -> None:

@@ -159,6 +159,14 @@ class TestProjects:
         )
         assert (await site.admin.ok(200, "GET", "/projects/team"))["repo_count"] == 1
 
+    async def test_level_that_writes_wait_for_is_set_for_a_project_and_must_be_one(self, site: AccountsNode) -> None:
+        await site.admin.ok(201, "POST", "/projects", {"project_name": "team"})
+        for level in ("full", "local", "metadata", ""):
+            await site.admin.ok(200, "PUT", "/projects/team", {"metadata": {"durability": level}})
+            assert (await site.admin.ok(200, "GET", "/projects/team"))["metadata"].get("durability", "") == level
+            assert (await site.guard.facts_of("team")).durability == level
+        assert (await site.admin("PUT", "/projects/team", {"metadata": {"durability": "best"}})).status == 400
+
     async def test_project_made_anew_has_none_of_the_old_ones_members_robots_and_metadata(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "team", public=True)
         await site.admin.ok(200, "PUT", "/projects/team", {"metadata": {"auto_scan": "true"}})

@@ -158,6 +158,7 @@ class Worker:
     def __init__(self, folder: Path, client: LinkClient, executor: ThreadPoolExecutor, *, refuse: bool = False) -> None:
         self.page = SyncPage(folder / "run" / "in-sync")
         self.blobs = FilesystemBlobs(folder / "data")
+        self.project_levels = {"strict": "full", "loose": "local"}
         self.peers = RemotePeers(
             client,
             self.page,
@@ -167,7 +168,11 @@ class Worker:
             level="metadata",
             refuse_on_loss=refuse,
             blobs_of=lambda _repository, _digest: [("sha256:" + "0" * 64, 3)],
+            level_of=self._level_of,
         )
+
+    async def _level_of(self, project: str) -> str:
+        return self.project_levels.get(project, "")
 
 
 @pytest.fixture
@@ -196,6 +201,24 @@ async def test_durability_asks_the_agent_for_the_level_that_is_wanted(
             await worker.peers.reached(9, wanted="best")
         assert await worker.peers.reached(0) == "metadata", "nothing was written, so nothing is to be waited for"
         assert len(agent.calls) == 2
+    await agent.server.close()
+
+
+async def test_level_of_a_project_holds_for_its_writes_that_name_none(
+    socket: Path, tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    agent = Agent(socket)
+    await agent.server.start()
+    async with connected(socket) as client, asyncio.timeout(LIMIT_S):
+        worker = Worker(tmp_path, client, executor)
+        agent.answer = "metadata"
+        await worker.peers.reached(1, repository="strict/app", digest=MANIFEST)
+        await worker.peers.reached(2, repository="loose/app")
+        await worker.peers.reached(3, repository="strict/app", digest=MANIFEST, wanted="local")
+        await worker.peers.reached(4, repository="library/app")
+        assert [(call.level, len(call.blobs)) for call in agent.calls if isinstance(call, Reach)] == [
+            *(("full", 1), ("local", 0), ("local", 0), ("metadata", 0))
+        ]
     await agent.server.close()
 
 

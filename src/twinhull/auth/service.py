@@ -287,11 +287,10 @@ class Guard:
         user = subject if subject is not None and not subject.is_robot else None
         return _decide(subject, project, await self._load_project(project, user))
 
-    async def project_exists(self, project: str) -> bool:
-        """Tell whether there is such a project."""
+    async def facts_of(self, project: str) -> ProjectFacts:
+        """Return whether there is such a project, and what is set for it; costs nothing as a rule."""
         await self.refresh()
-        facts = self._projects.get(project)
-        return (facts or await self._load_project(project, None)).exists
+        return self._projects.get(project) or await self._load_project(project, None)
 
     async def _load_project(self, project: str, user: Subject | None) -> ProjectFacts:
         generation = self._generation

@@ -42,6 +42,8 @@ class ProjectFacts:
     public: bool
     # Deleted, and alive only through an artifact: it goes when the artifact goes, without a change of its own.
     revived: bool
+    # What its writes wait for; empty: what the node's setting says.
+    durability: str = ""
     roles: dict[str, Role | None] = field(default_factory=dict)
     robots: dict[Subject, Allowance] = field(default_factory=dict)
 
@@ -106,7 +108,12 @@ def read_facts(connection: Connection, name: str) -> ProjectFacts:
     project = accounts.find_project(connection, name)
     if project is None:
         return ProjectFacts(exists=False, public=False, revived=False)
-    return ProjectFacts(exists=True, public=project.public, revived=accounts.is_revived(connection, name))
+    return ProjectFacts(
+        exists=True,
+        public=project.public,
+        revived=accounts.is_revived(connection, name),
+        durability=project.metadata.get("durability", ""),
+    )
 
 
 def read_role(connection: Connection, project: str, user: Subject) -> Role | None:

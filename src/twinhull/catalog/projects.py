@@ -14,6 +14,7 @@ from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.audit import note
 from twinhull.catalog.documents import delete_documents_of, set_document
 from twinhull.catalog.lives import lives_of_member
+from twinhull.catalog.peers import LEVELS
 from twinhull.catalog.quotas import begin_quota
 from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
@@ -36,7 +37,10 @@ METADATA_KEYS: Final = (
     # Of newer Harbors.
     *("enable_content_trust_cosign", "auto_sbom_generation", "proxy_speed_kb", "max_upstream_conn"),
     *("proxy_cache_local_on_not_found", "proxy_referrer_api", "proxy_cache_filter_pattern", "proxy_cache_filter_kind"),
+    # Our own: the level that writes in this project wait for; empty: the node's.
+    DURABILITY_KEY := "durability",
 )
+_DURABILITY_LEVELS: Final = ("", *LEVELS)
 METADATA_VALUE_LENGTH_MAX: Final = 255
 # Each item is a field of its own, so that two nodes can change different ones at the same time.
 _METADATA_FIELD: Final = "metadata."
@@ -75,6 +79,8 @@ def metadata_fields(metadata: Mapping[str, str]) -> dict[str, Value]:
         value = metadata.get(key, "")
         if len(value) > METADATA_VALUE_LENGTH_MAX or NUL in value:
             raise Invalid(f"metadata {key} is too long or no text")
+    if metadata.get(DURABILITY_KEY, "") not in _DURABILITY_LEVELS:
+        raise Invalid(f"metadata {DURABILITY_KEY} must be {', '.join(LEVELS)} or empty")
     return {_METADATA_FIELD + key: metadata[key] for key in METADATA_KEYS if key in metadata}
 
 

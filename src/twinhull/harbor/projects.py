@@ -80,7 +80,7 @@ class ProjectsApi:
         """Say whether a name is taken."""
         await self._access.logged_in(request)
         name = request.query_params.get("project_name", "")
-        if not await self._guard.project_exists(name):
+        if not (await self._guard.facts_of(name)).exists:
             raise NotFound(f"project {name[:255]} not found")
         return nothing()
 

@@ -92,6 +92,7 @@ class _Worker:
             level=settings.durability.level.value,
             refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
             blobs_of=self._blobs_of,
+            level_of=self._level_of,
         )
         self._forwarding = Forwarding(str(network) for network in settings.trusted_proxies)
         passwords = PasswordChecker(
@@ -239,6 +240,9 @@ class _Worker:
     async def _is_healthy(self) -> bool:
         status, _ = await self._readiness.readyz()
         return status == 200
+
+    async def _level_of(self, project: str) -> str:
+        return (await self._guard.facts_of(project)).durability
 
     def _blobs_of(self, repository: str, digest: str) -> list[tuple[str, int]]:
         with self._store.read() as connection:

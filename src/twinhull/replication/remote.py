@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
@@ -46,6 +47,10 @@ class BlobsOf(Protocol):
         ...
 
 
+# Given a project, it returns the durability level that was set for it, or "".
+LevelOf = Callable[[str], Awaitable[str]]
+
+
 class RemotePeers:
     """Peers, durability and upload watch of one HTTP worker; see catalog/peers.py for what they promise."""
 
@@ -60,8 +65,9 @@ class RemotePeers:
         level: str,
         refuse_on_loss: bool,
         blobs_of: BlobsOf,
+        level_of: LevelOf | None = None,
     ) -> None:
-        """Take the link to the agent, the page it writes, and the cluster's durability level."""
+        """Take the link to the agent, the page it writes, the node's durability level, and what tells a project's own."""
         self._link = link
         self._page = page
         self._blobs = blobs
@@ -70,6 +76,7 @@ class RemotePeers:
         self._level = level
         self._refuse_on_loss = refuse_on_loss
         self._blobs_of = blobs_of
+        self._level_of = level_of
         self._told: dict[str, int] = {}
 
     # -- questions -------------------------------------------------------------------------------------------------
@@ -113,7 +120,7 @@ class RemotePeers:
 
     async def reached(self, seq: int, *, repository: str = "", digest: Digest | None = None, wanted: str = "") -> str:
         """Return the level that was reached for this node's change `seq`."""
-        level = wanted or self._level
+        level = wanted or await self._project_level(repository) or self._level
         if level not in LEVELS:
             raise Invalid(f"durability level {level[:32]!r} is unknown; use local, metadata or full")
         if seq == 0:
@@ -132,6 +139,11 @@ class RemotePeers:
             if self._refuse_on_loss and level != "local":
                 raise DurabilityUnreached(hint="this node's agent is not running; see its log") from None
             return "local"
+
+    async def _project_level(self, repository: str) -> str:
+        if self._level_of is None or not repository:
+            return ""
+        return await self._level_of(repository.partition("/")[0])
 
     # -- uploads ---------------------------------------------------------------------------------------------------
 
