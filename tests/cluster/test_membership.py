@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, runn
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
 from tests.support.single import ADMIN_PASSWORD, free_address, twinhull
 from twinhull.kit.clock import SystemClock
-from twinhull.replication.trust import Trust, server_name
+from twinhull.replication.certificates import server_name
+from twinhull.replication.trust import Trust
 
 JOIN_LIMIT_S = 60
 
@@ -260,6 +262,51 @@ def test_own_data_that_are_not_wanted_are_set_aside(changing: Cluster, third: Cl
     third.stop()
     third.start()
     eventually(lambda: a.state_of(third) == "in sync", what="in sync")
+
+
+def test_keys_certificates_and_authority_are_renewed_while_requests_go_on(changing: Cluster, third: ClusterNode) -> None:
+    a, b = changing
+    name, content = new_name(), image("pulled all the time")
+    push(a.repository(name), content, "v1")
+    eventually(lambda: digest_of_tag(b.repository(name), "v1") == content.digest, what="there")
+    files = [node.data_dir / "node" / file for node in changing for file in ("ca.pem", "node.pem", "token.key")]
+    before = [path.read_bytes() for path in files]
+    stop, statuses = threading.Event(), [0]
+
+    def ask(issuer: ClusterNode, node: ClusterNode) -> None:
+        # Tokens of the one hold at the other, and a new one is asked for each time.
+        while not stop.is_set():
+            token = issuer.client().authorization_of("GET", f"/v2/{name}/manifests/v1")
+            connection = http.client.HTTPConnection(node.address, timeout=20)
+            connection.request("GET", f"/v2/{name}/manifests/v1", headers={"Authorization": token})
+            statuses.append(connection.getresponse().status)
+            connection.close()
+
+    asking = [threading.Thread(target=ask, args=pair) for pair in ((a, b), (b, a))]
+    for thread in asking:
+        thread.start()
+    try:
+        assert "rotation begun" in a.cli("rotate", "--authority")
+        eventually(
+            lambda: (
+                all(path.read_bytes() != was for path, was in zip(files, before, strict=True))
+                and all((node.data_dir / "node" / "ca.pem").read_bytes().count(b"BEGIN") == 1 for node in changing)
+            ),
+            what="all of it is new, and the old authority is gone",
+        )
+        pushed = new_name()
+        assert push(b.repository(pushed), content, "v1").header(LEVEL) == "metadata"
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert len(statuses) > 10
+    assert set(statuses[1:]) == {200}
+    b.stop()
+    b.start()
+    eventually(lambda: a.state_of(b) == b.state_of(a) == "in sync", what="they know each other by the new ones alone")
+    third.start(b.invite())
+    check_pull(third.repository(name), content, "v1")
 
 
 def test_certificate_bears_the_nodes_own_name(changing: Cluster) -> None:

@@ -16,7 +16,7 @@ from twinhull.metadata.migrate import migrate
 from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import ID_BLOCK, SLOTS
-from twinhull.records.kinds import MANIFEST, NODE, PROJECT, SETTING, TAG, USER, id_and_aliases, tag_key
+from twinhull.records.kinds import MANIFEST, NODE, PROJECT, SETTING, TAG, TRUST_SETTING, USER, id_and_aliases, tag_key
 
 SLOT: Final = 5
 PAGE: Final = 1000
@@ -121,9 +121,19 @@ def test_members_are_those_that_the_cluster_says(store: Store, opened: Opened, c
     take_all(store, cluster)
     with store.write() as transaction:
         transaction.delete(NODE, "c1")
+    # Nor does it bring along whose certificates its own cluster believed.
+    clock.advance(5)
+    with store.write() as transaction:
+        transaction.create(SETTING, TRUST_SETTING, {"value": {"rotation": 7}})
+    with cluster.write() as transaction:
+        transaction.create(SETTING, TRUST_SETTING, {"value": {"rotation": 1}})
     create_project(store, "ours", "n")
     ours = entered(opened, clock)
+    with ours.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM settings").scalar() == 0
     take_all(cluster, ours)
+    with cluster.write() as transaction:
+        assert transaction.values(SETTING, TRUST_SETTING) == {"value": {"rotation": 1}}
     with cluster.read() as connection:
         assert [node.id for node in members.nodes(connection)] == ["c1"]
 

@@ -21,10 +21,11 @@ from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.port import PeerPort
+from twinhull.replication.certificates import server_name
 from twinhull.replication.peer_client import PeerClient
 from twinhull.replication.protocol import BULK_PROTOCOL, VectorAnswer
 from twinhull.replication.tails import Tails
-from twinhull.replication.trust import Trust, server_name
+from twinhull.replication.trust import Trust
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = digest_of(CONTENT)

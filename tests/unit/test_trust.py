@@ -16,6 +16,7 @@ from twinhull.metadata.migrate import migrate
 from twinhull.metadata.sqlite import SqliteDatabase
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import NODE
+from twinhull.replication.certificates import fingerprint_of, server_name
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.trust import (
     INVITE_LIFETIME_MS,
@@ -24,11 +25,9 @@ from twinhull.replication.trust import (
     Trust,
     decode_invite,
     encode_invite,
-    fingerprint_of,
     new_node_id,
     node_of_certificate,
     secret_hash,
-    server_name,
 )
 
 

@@ -11,7 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -99,6 +99,33 @@ class SigningKey:
         return jws.serialize_compact(header, claims, self._key, algorithms=[_ALGORITHM])
 
 
+class Signer(Protocol):
+    """What signs a node's tokens."""
+
+    def sign(self, claims: bytes) -> str:
+        """Return the signed token."""
+        ...
+
+
+class RenewedKey:
+    """A node's key for tokens that another process may renew: the newest one signs."""
+
+    def __init__(self, read: Callable[[], Ed25519PrivateKey], mark: Callable[[], int]) -> None:
+        """Take what reads the key, and what is another when the key is another; that one is asked for each token."""
+        self._read = read
+        self._mark = mark
+        # In this order: a key that is renewed in between is read again the next time.
+        self._seen = mark()
+        self._key = SigningKey(read())
+
+    def sign(self, claims: bytes) -> str:
+        """Return the token, signed with the key of this moment."""
+        mark = self._mark()
+        if mark != self._seen:
+            self._seen, self._key = mark, SigningKey(self._read())
+        return self._key.sign(claims)
+
+
 def public_keys(described: list[dict[str, str]]) -> dict[str, OKPKey]:
     """Return the keys of a node record's `token_keys` by their ids; what is no Ed25519 key is left out."""
     found: dict[str, OKPKey] = {}
@@ -114,7 +141,7 @@ def public_keys(described: list[dict[str, str]]) -> dict[str, OKPKey]:
 class TokenIssuer:
     """Issues tokens in this node's name."""
 
-    def __init__(self, *, key: SigningKey, clock: Clock, random_bytes: RandomBytes = os.urandom) -> None:
+    def __init__(self, *, key: Signer, clock: Clock, random_bytes: RandomBytes = os.urandom) -> None:
         """Take the node's key, and where time and chance come from."""
         self._key = key
         self._clock = clock

@@ -173,6 +173,23 @@ def replace(node: NodeArgument, *, data_dir: DataDirOption = None) -> None:
 
 
 @app.command()
+def rotate(
+    *,
+    authority: Annotated[bool, typer.Option("--authority", help="Also the authority that signs the certificates.")] = False,
+    json_: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Renew the keys that sign tokens, and the certificates, on all nodes; requests go on meanwhile."""
+    answer = _agent(data_dir).post("/rotate", {"authority": authority})
+    if json_:
+        _print_json(answer)
+        return
+    print("rotation begun; each node does its part when all the others are ready for it")
+    for waited_for in answer.get("pending") or []:
+        print(f"  {waited_for}")
+
+
+@app.command()
 def pause(peer: PeerArgument = None, *, data_dir: DataDirOption = None) -> None:
     """Exchange nothing with the peer, or with any, until resume; writes do not wait for it."""
     answer = _agent(data_dir).post("/pause", {"peer": peer})

@@ -24,7 +24,7 @@ from twinhull.metadata.tables.own import (
     peer_acknowledgements,
 )
 from twinhull.metadata.transaction import MERGED, Transaction
-from twinhull.records.kinds import KINDS, NODE, new_ids
+from twinhull.records.kinds import KINDS, NODE, SETTING, TRUST_SETTING, new_ids
 from twinhull.records.merge import Record, Value, decode, is_dead, values_of
 
 _PAGE: Final = 500
@@ -52,9 +52,11 @@ def prepare_to_merge(database: Database, *, was: str, node: str, slot: int, cloc
         if connection.execute(select(incarnations.c.node).where(incarnations.c.node == node)).first() is not None:
             return
         _close_log(connection)
-        # Who belongs to the cluster is the cluster's to say.
+        # Who belongs to the cluster, and whom it believes, is the cluster's to say.
         connection.execute(delete(records).where(records.c.kind == NODE.name))
         connection.execute(delete(accounts.nodes))
+        connection.execute(delete(records).where(records.c.kind == SETTING.name, records.c.key == TRUST_SETTING))
+        connection.execute(delete(accounts.settings).where(accounts.settings.c.name == TRUST_SETTING))
         for table in (id_counters, invites, peer_acknowledgements):
             connection.execute(delete(table))
         last = connection.execute(select(hybrid_clock).where(hybrid_clock.c.node == was)).first()

@@ -11,10 +11,11 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from twinhull.auth.sealing import Sealer
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.config.settings import Settings
 from twinhull.config.values import Address, OnPeerLoss
-from twinhull.kit.clock import SystemClock
+from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_node, trust_of
 from twinhull.node.upkeep import Upkeep
@@ -35,6 +36,8 @@ from twinhull.replication.mending import Mending
 from twinhull.replication.overview import Overview
 from twinhull.replication.page import SyncPage
 from twinhull.replication.peer_client import peer_clients
+from twinhull.replication.renewal import Renewal
+from twinhull.replication.rotating import Rotation
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import Trust
 
@@ -82,11 +85,9 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
         upkeep = Upkeep(settings, engine, mending, metrics)
         overview.also(upkeep.alarms)
-        control_runner = await _serving(stack, control.application(upkeep.orders()))
-        control_socket = settings.run_dir / "agent.sock"
-        control_socket.unlink(missing_ok=True)
-        await web.UnixSite(control_runner, socket_name(control_socket)).start()
-        control_socket.chmod(0o600)
+        rotation = _rotation(engine, trust, clock)
+        orders = {**upkeep.orders(), "rotate": rotation.order}
+        await _listen_to_commands(stack, settings, control.application(orders))
         link = LinkServer(settings.run_dir / "link.sock", on_call=calls.on_call, on_notice=calls.on_notice)
         await link.start()
         stack.push_async_callback(link.close)
@@ -98,6 +99,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
                 group.create_task(metrics.run(interval_s)),
                 group.create_task(Figures(engine, store, executor, metrics, overview).run(interval_s)),
                 group.create_task(upkeep.runner.run()),
+                group.create_task(rotation.run()),
             ]
             log.info("agent started", address=str(settings.cluster_address))
             await stop.wait()
@@ -114,6 +116,11 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
+def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:
+    sealer = Sealer(trust.cluster_keys)
+    return Rotation(engine, Renewal(trust, clock), seal=sealer.seal, unseal=sealer.unseal, ca_pem=trust.ca_pem)
+
+
 async def _listen_to_peers(
     stack: AsyncExitStack, address: Address, *, trust: Trust, engine: Engine, routes: PeerRoutes, gate: Gate
 ) -> None:
@@ -125,6 +132,14 @@ async def _listen_to_peers(
     port = PeerPort(runner.server, bulk, trust.server_context())
     stack.push_async_callback(port.close)
     await port.listen(address.host, address.port)
+
+
+async def _listen_to_commands(stack: AsyncExitStack, settings: Settings, application: web.Application) -> None:
+    runner = await _serving(stack, application)
+    control_socket = settings.run_dir / "agent.sock"
+    control_socket.unlink(missing_ok=True)
+    await web.UnixSite(runner, socket_name(control_socket)).start()
+    control_socket.chmod(0o600)
 
 
 async def _serving(stack: AsyncExitStack, application: web.Application) -> web.AppRunner:

@@ -13,7 +13,7 @@ from twinhull.auth.ended import EndedSessions
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
-from twinhull.auth.tokens import SigningKey, TokenIssuer, TokenVerifier
+from twinhull.auth.tokens import RenewedKey, TokenIssuer, TokenVerifier
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.blobs.ingest import Intake
 from twinhull.catalog.artifacts import Artifacts
@@ -82,7 +82,7 @@ class _Worker:
         self._blobs = FilesystemBlobs(settings.data_dir)
         self._freshness = Freshness(self._store, self._executor)
         self._link = LinkClient(settings.run_dir / "link.sock", failures=LINK_FAILURES)
-        self._passing_on = PassingOn(store=self._store, executor=self._executor, tls=trust.client_context)
+        self._passing_on = PassingOn(store=self._store, executor=self._executor, tls=trust.current_client_context)
         self._peers = RemotePeers(
             self._link,
             SyncPage(settings.run_dir / "in-sync"),
@@ -108,7 +108,7 @@ class _Worker:
             ask_peers=self._peers.find,
         )
         verifier = TokenVerifier(keys=self._guard.key_of, audience=SERVICE, clock=self._clock)
-        self._issuer = TokenIssuer(key=SigningKey(trust.token_key()), clock=self._clock)
+        self._issuer = TokenIssuer(key=RenewedKey(trust.token_key, trust.token_key_mark), clock=self._clock)
         self._sessions = Sessions(
             guard=self._guard,
             ended=EndedSessions(store=self._store, executor=self._executor, log=self._freshness),

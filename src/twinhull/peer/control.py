@@ -13,6 +13,7 @@ from aiohttp import web
 from twinhull.kit.errors import Conflict, Invalid, NotFound, TwinhullError
 from twinhull.metadata.members import Node
 from twinhull.records.kinds import NODE
+from twinhull.records.merge import values_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.mending import Mending
@@ -142,12 +143,15 @@ class Control:
         with self._engine.store.write() as transaction:
             for peer in peers:
                 transaction.delete(NODE, peer)
+            record = transaction.get(NODE, self._own.id)
+            # As they are by now, after whatever was renewed.
+            keys = values_of(NODE, record).get("token_keys") if record is not None else None
             fields = {
                 "name": self._own.name,
                 "slot": self._own.slot,
                 "address": self._own.address,
                 "url": self._own.url,
-                "token_keys": self._own.token_keys,
+                "token_keys": keys if isinstance(keys, list) else self._own.token_keys,
                 "joined_ms": transaction.now_ms(),
             }
             transaction.create(NODE, self._own.id, fields)

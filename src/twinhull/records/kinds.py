@@ -63,6 +63,8 @@ def number_of_life(life: Value) -> int:
 
 # One mechanism for every kind; what is not named here is settled by "the latest wins", field by field.
 NODE: Final = Kind(name="node", delete_wins=True)  # node id
+# The setting that says which authorities the cluster's nodes believe: like its nodes, a cluster's own affair.
+TRUST_SETTING: Final = "twinhull.trust"
 SETTING: Final = Kind(  # name of the setting
     name="setting",
     delete_wins=False,

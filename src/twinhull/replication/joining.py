@@ -18,6 +18,7 @@ from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import SLOTS
 from twinhull.records.kinds import NODE
+from twinhull.replication.certificates import fingerprints_of
 from twinhull.replication.trust import (
     INVITE_LIFETIME_MS,
     Identity,
@@ -27,7 +28,6 @@ from twinhull.replication.trust import (
     Trust,
     client_context_for,
     encode_invite,
-    fingerprint_of,
     new_node_id,
     secret_hash,
 )
@@ -108,7 +108,7 @@ def join(invite: Invite, trust: Trust, *, name: str, address: str, url: str) -> 
     """Become a member: keys are made, the token is redeemed, the answer is kept. Raises JoinRefused or PeerUnavailable."""
     # The authority is fetched from whoever answers there and believed only if it is the one that the token names.
     ca_pem = _call(invite.address, _unverified_context(), "GET", "/peer/v1/ca", b"")
-    if fingerprint_of(ca_pem) != invite.ca_fingerprint:
+    if invite.ca_fingerprint not in fingerprints_of(ca_pem):
         raise JoinRefused(
             f"the node at {invite.address} belongs to another cluster than this token", hint="check the address; invite again"
         )

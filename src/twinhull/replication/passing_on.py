@@ -15,8 +15,8 @@ from yarl import URL
 from twinhull.kit.errors import BlobUploadUnknown, PeerUnavailable
 from twinhull.metadata import members
 from twinhull.metadata.store import Store
+from twinhull.replication.certificates import server_name
 from twinhull.replication.threads import in_thread
-from twinhull.replication.trust import server_name
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,11 +45,10 @@ class PassingOn:
     """The way from an HTTP worker to another node's uploads, over mutual TLS."""
 
     def __init__(self, *, store: Store, executor: Executor, tls: Callable[[], ssl.SSLContext]) -> None:
-        """Take where the members are recorded, and the TLS settings for calls to them (made when first needed)."""
+        """Take where the members are recorded, and what gives the TLS settings for calls to them as they are now."""
         self._store = store
         self._executor = executor
         self._make_tls = tls
-        self._tls: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, node: str, caller_name: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,10 +84,9 @@ class PassingOn:
             return next((member.address for member in members.nodes(connection) if member.id == node), None)
 
     def _ready(self) -> tuple[aiohttp.ClientSession, ssl.SSLContext]:
-        if self._session is None or self._tls is None:
-            self._tls = self._make_tls()
+        if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=False)
-        return self._session, self._tls
+        return self._session, self._make_tls()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -17,6 +17,7 @@ from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, NotAMember, PeerUnavailable, ProtocolError
 from twinhull.metadata.members import Node
 from twinhull.records.change import Change, VersionVector
+from twinhull.replication.certificates import server_name
 from twinhull.replication.protocol import (
     BULK_PROTOCOL,
     CLOSED_FOR_CAUSE,
@@ -43,7 +44,7 @@ from twinhull.replication.protocol import (
     decode_from_source,
     encode,
 )
-from twinhull.replication.trust import Trust, server_name
+from twinhull.replication.trust import Trust
 
 # Read into a buffer of this size, and hashed while it is still in the processor's cache; TLS hands over less at a time.
 _READ_BYTES: Final = 256 * 1024
