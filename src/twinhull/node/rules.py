@@ -18,10 +18,13 @@ from twinhull.harbor.access import Access
 from twinhull.harbor.adapters import AdaptersApi
 from twinhull.harbor.allowlists import AllowlistApi
 from twinhull.harbor.audit_logs import AuditLogsApi
+from twinhull.harbor.exports import ExportsApi
 from twinhull.harbor.gc import GcApi
 from twinhull.harbor.immutability import ImmutabilityApi
 from twinhull.harbor.jobs import JobsApi
 from twinhull.harbor.labels import LabelsApi
+from twinhull.harbor.preheat import PreheatApi
+from twinhull.harbor.preheating import PreheatingApi
 from twinhull.harbor.purges import PurgesApi
 from twinhull.harbor.registries import RegistriesApi
 from twinhull.harbor.replicating import ReplicatingApi
@@ -55,6 +58,9 @@ def rule_subjects(
         RegistriesApi(access=access, documents=documents, sealer=sealer, foreign=calls),
         ReplicationApi(access=access, documents=documents, origin_of=origin_of),
         ReplicatingApi(access=access, documents=documents),
+        PreheatApi(access=access, documents=documents, sealer=sealer, foreign=calls),
+        PreheatingApi(access=access, documents=documents),
+        ExportsApi(access=access, documents=documents),
         ScannersApi(access=access, scanners=Scanners(documents), sealer=sealer, foreign=calls),
         SecurityApi(access=access),
         *_jobs(access, store, documents, Collections(store=store, executor=executor), grace_s=grace_s),
