@@ -133,9 +133,9 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
     ),
     PULLS.name: (
         pulls_key("library/app", DIGEST, "n1"),
-        {"count": 3, "last_ms": 5},
+        {"count": 3, "last_ms": 5, "tags": {"v1": 4}},
         pulls,
-        ("library/app", DIGEST, "n1", 3, 5),
+        ("library/app", DIGEST, "n1", 3, 5, '{"v1":4}'),
     ),
     EXECUTION.name: (
         owned_key("n1", 42),

@@ -18,6 +18,7 @@ from twinhull.catalog.projects import create_library
 from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
 from twinhull.node.management import Parts, management_faces
+from twinhull.node.stored import Stored
 from twinhull.web.app import Application
 from twinhull.web.asgi import Receive, Scope, Send
 from twinhull.web.identity import Identity
@@ -49,7 +50,14 @@ class AccountsNode(Node):
             store=self.store,
             executor=self.executor,
             durability=LocalDurability(),
-            peers=NoPeers(),
+            stored=Stored(
+                blobs=self.blobs,
+                peers=NoPeers(),
+                artifacts=self.artifacts,
+                contents=self.contents,
+                pushing=self.pushing,
+                pulls=self.pulls,
+            ),
             guard=self.guard,
             identity=self.identity,
             sessions=self.sessions,

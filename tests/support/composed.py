@@ -31,6 +31,7 @@ from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.deleting import Deleting
 from twinhull.catalog.peers import Durability, LocalDurability, NoPeers, NoUploadWatch, Peers, UploadWatch
+from twinhull.catalog.pulls import Pulls
 from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.uploads import Uploads
 from twinhull.kit.clock import SystemClock
@@ -103,29 +104,39 @@ class Node:
         durability = durability or LocalDurability()
         shared: dict[str, Any] = {"store": self.store, "executor": self.executor, "peers": peers}
         self.artifacts = Artifacts(freshness=self.freshness, **shared)
-        contents = Contents(blobs=self.blobs, freshness=self.freshness, **shared)
-        uploads = Uploads(
-            blobs=self.blobs,
-            contents=contents,
-            intake=Intake(self.executor),
-            executor=self.executor,
-            node=name,
-            new_id=lambda: uuid.uuid4().hex,
-            watch=watch or NoUploadWatch(),
+        self.contents = Contents(blobs=self.blobs, freshness=self.freshness, **shared)
+        self.pushing = Pushing(blobs=self.blobs, **shared)
+        self.pulls = Pulls(store=self.store, executor=self.executor, clock=clock)
+        uploads = self._uploads(name, watch or NoUploadWatch())
+        manifests = ManifestHandlers(
+            artifacts=self.artifacts,
+            pushing=self.pushing,
+            deleting=Deleting(**shared),
+            durability=durability,
+            pulls=self.pulls,
         )
-        pushing, deleting = Pushing(blobs=self.blobs, **shared), Deleting(**shared)
-        manifests = ManifestHandlers(artifacts=self.artifacts, pushing=pushing, deleting=deleting, durability=durability)
         registry = Registry(
             access=access,
             manifests=manifests,
-            blobs=BlobHandlers(contents=contents, durability=durability),
-            uploads=UploadHandlers(uploads=uploads, contents=contents, access=access, durability=durability, relay=relay),
+            blobs=BlobHandlers(contents=self.contents, durability=durability),
+            uploads=UploadHandlers(uploads=uploads, contents=self.contents, access=access, durability=durability, relay=relay),
             tags=TagHandlers(artifacts=self.artifacts, access=access),
             referrers=ReferrerHandlers(artifacts=self.artifacts),
         )
         self.app = self._application(registry, forwarding, name)
         with self.store.write() as transaction:
             transaction.create(NODE, name, {"name": name, "slot": slot, "token_keys": [key.public()]})
+
+    def _uploads(self, name: str, watch: UploadWatch) -> Uploads:
+        return Uploads(
+            blobs=self.blobs,
+            contents=self.contents,
+            intake=Intake(self.executor),
+            executor=self.executor,
+            node=name,
+            new_id=lambda: uuid.uuid4().hex,
+            watch=watch,
+        )
 
     def _application(self, registry: Registry, forwarding: Forwarding, name: str) -> Application:
         mounted = Mounted(

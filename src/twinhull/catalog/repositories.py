@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from twinhull.catalog.audit import note_content
 from twinhull.catalog.peers import Peers
 from twinhull.kit.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagImmutable
-from twinhull.metadata import artifacts as queries
+from twinhull.metadata import artifact_parts as queries
 from twinhull.metadata import content
 from twinhull.metadata.projections.standing import accessories_of, children_of
 from twinhull.metadata.repositories import Repository, find_repository

@@ -21,8 +21,10 @@ from twinhull.harbor.requests import answer, listed, located, nothing, on, query
 from twinhull.harbor.views import Json
 from twinhull.kit.errors import Invalid, NotFound, TagInvalid
 from twinhull.kit.reference import parse_reference, parse_repository, project_of
+from twinhull.metadata import artifact_parts as parts
 from twinhull.metadata import artifacts as queries
 from twinhull.metadata.accounts import Project, Snapshot
+from twinhull.metadata.artifact_parts import Pulled
 from twinhull.metadata.artifacts import Artifact
 
 
@@ -31,6 +33,7 @@ class Wishes:
     """What a client wants to see beside artifacts."""
 
     tags: bool
+    labels: bool
     accessories: bool
 
     @classmethod
@@ -38,6 +41,7 @@ class Wishes:
         """Return what the query says."""
         return cls(
             tags=query_bool(request, "with_tag") is not False,
+            labels=query_bool(request, "with_label") is True,
             accessories=query_bool(request, "with_accessory") is True,
         )
 
@@ -103,7 +107,7 @@ class ArtifactsApi:
         place, artifact = await self._places.artifact(request, "artifact", "list")
         query = read_query(request)
         found, total = await self._access.read(
-            lambda connection: queries.list_accessories(
+            lambda connection: parts.list_accessories(
                 connection, place.repository, artifact.digest, wanted=query.wanted, part=query.part
             )
         )
@@ -132,17 +136,21 @@ def artifact_views(connection: Snapshot, found: Sequence[Artifact], project: Pro
     """Return artifacts of a project with what is wanted beside them; the number of queries does not depend on how many."""
     keys = [artifact.key for artifact in found]
     indexes = [artifact.key for artifact in found if artifact.media_type in INDEX_TYPES]
-    tags = queries.tags_of_artifacts(connection, keys) if wishes.tags else {}
-    accessories = queries.accessories_of_artifacts(connection, keys) if wishes.accessories else {}
-    children = queries.children_of_artifacts(connection, indexes)
-    contents = queries.contents_of(connection, [digest for _, digest in indexes]) if indexes else {}
+    tags = parts.tags_of_artifacts(connection, keys) if wishes.tags else {}
+    labels = parts.labels_of_artifacts(connection, keys) if wishes.labels else {}
+    pulls = parts.pulls_of_artifacts(connection, keys)
+    accessories = parts.accessories_of_artifacts(connection, keys) if wishes.accessories else {}
+    children = parts.children_of_artifacts(connection, indexes)
+    contents = parts.contents_of(connection, [digest for _, digest in indexes]) if indexes else {}
     return [
         artifact_view(
             artifact,
             Details(
                 project_id=project.id,
                 tags=tags.get(artifact.key),
+                labels=labels.get(artifact.key),
                 accessories=accessories.get(artifact.key),
+                pulled=pulls.get(artifact.key, Pulled()),
                 children=children.get(artifact.key, ()),
                 content=contents.get(artifact.digest, b""),
             ),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from twinhull.catalog.describing import CHART, CNAB, COSIGN, IMAGE, MODEL, NYDUS, SBOM, WASM
+from twinhull.catalog.describing import CHART, CNAB, COSIGN, IMAGE, NYDUS, SBOM, WASM
 from twinhull.catalog.media import INDEX_TYPES
 from twinhull.harbor.views import NEVER_TIME, Json
 from twinhull.kit.clock import rfc3339
-from twinhull.metadata.artifacts import Artifact, Child, Tag, decoded
+from twinhull.metadata.accounts import Project
+from twinhull.metadata.artifact_parts import Child, Pulled, Tag
+from twinhull.metadata.artifacts import Artifact, decoded
+from twinhull.metadata.documents import Document
 from twinhull.metadata.repositories import Repository
 
 # Which pictures Harbor's clients know, by their digests.
@@ -29,7 +32,6 @@ ICONS: Final[Mapping[str, str]] = {
 ADDITIONS: Final[Mapping[str, Sequence[str]]] = {
     IMAGE: ("build_history",),
     CHART: ("values.yaml", "readme.md", "dependencies"),
-    MODEL: ("readme.md", "license", "files"),
     SBOM: ("sbom",),
 }
 
@@ -40,14 +42,12 @@ class Details:
 
     project_id: int
     tags: Sequence[Tag] | None = None
-    labels: Sequence[Json] | None = None
+    labels: Sequence[Document] | None = None
     accessories: Sequence[Artifact] | None = None
     children: Sequence[Child] = ()
     # The manifest itself, of an index.
     content: bytes = b""
-    last_pull_ms: int = 0
-    tags_pulled_ms: Mapping[str, int] = field(default_factory=dict)
-    has_scanner: bool = False
+    pulled: Pulled = Pulled()  # noqa: RUF009 - frozen, and the same for all
 
 
 def repository_view(repository: Repository, *, pulls: int = 0) -> Json:
@@ -78,6 +78,26 @@ def found_repository_view(repository: Repository, *, pulls: int = 0) -> Json:
     }
 
 
+def found_project_view(project: Project, *, owner_id: int, role: int | None, repositories: int) -> Json:
+    """Return a project as the search shows it, which leaves nothing out."""
+    return {
+        "project_id": project.id,
+        "owner_id": owner_id,
+        "name": project.name,
+        "creation_time": rfc3339(project.created_ms),
+        "update_time": rfc3339(project.updated_ms),
+        "deleted": False,
+        "owner_name": project.owner,
+        "current_user_role_id": role or 0,
+        "current_user_role_ids": [role] if role is not None else None,
+        "repo_count": repositories,
+        "chart_count": 0,
+        "metadata": dict(sorted(project.metadata.items())),
+        "cve_allowlist": {"id": 0, "project_id": 0, "items": None, "creation_time": NEVER_TIME, "update_time": NEVER_TIME},
+        "registry_id": 0,
+    }
+
+
 def artifact_view(artifact: Artifact, details: Details) -> Json:
     """Return an artifact with what was asked for; what Harbor leaves out is left out."""
     view: Json = {
@@ -86,11 +106,11 @@ def artifact_view(artifact: Artifact, details: Details) -> Json:
         "digest": artifact.digest,
         "icon": artifact.icon or ICONS.get(artifact.type, _ICON_DEFAULT),
         "id": artifact.id,
-        "labels": list(details.labels) if details.labels else None,
+        "labels": [label_view(each, project_id=details.project_id) for each in details.labels] if details.labels else None,
         "manifest_media_type": artifact.media_type,
         "media_type": artifact.config_type,
         "project_id": details.project_id,
-        "pull_time": time_or_never(details.last_pull_ms),
+        "pull_time": time_or_never(_since(details.pulled.last_ms, artifact.pushed_ms)),
         "push_time": rfc3339(artifact.pushed_ms),
         "references": references_view(artifact, details),
         "repository_id": artifact.repository_id,
@@ -102,9 +122,9 @@ def artifact_view(artifact: Artifact, details: Details) -> Json:
     if details.accessories:
         view["accessories"] = [accessory_view(each, artifact) for each in details.accessories]
     if details.tags:
-        view["tags"] = [tag_view(tag, artifact, pulled_ms=details.tags_pulled_ms.get(tag.name, 0)) for tag in details.tags]
+        view["tags"] = [tag_view(tag, artifact, details.pulled) for tag in details.tags]
     for name, shown in (
-        ("addition_links", _addition_links(artifact, details)),
+        ("addition_links", _addition_links(artifact)),
         ("annotations", decoded(artifact.annotations)),
         ("extra_attrs", decoded(artifact.attributes)),
     ):
@@ -124,9 +144,9 @@ def artifact_path(artifact: Artifact) -> str:
     return f"/api/v2.0/projects/{project}/repositories/{quote(quote(name, safe=''), safe='')}/artifacts/{artifact.digest}"
 
 
-def _addition_links(artifact: Artifact, details: Details) -> Json:
-    names = [*additions_of(artifact), *(("vulnerabilities",) if details.has_scanner and artifact.type == IMAGE else ())]
-    return {name: {"absolute": False, "href": f"{artifact_path(artifact)}/additions/{name}"} for name in names}
+def _addition_links(artifact: Artifact) -> Json:
+    path = artifact_path(artifact)
+    return {name: {"absolute": False, "href": f"{path}/additions/{name}"} for name in additions_of(artifact)}
 
 
 def references_view(artifact: Artifact, details: Details) -> list[Json] | None:
@@ -166,14 +186,19 @@ def _platform(platform: Any) -> Json | None:  # noqa: ANN401 - whatever a client
     return shown
 
 
-def tag_view(tag: Tag, artifact: Artifact, *, pulled_ms: int = 0) -> Json:
+def _since(at_ms: int, pushed_ms: int) -> int:
+    """Return the time of a pull, 0 if it is of an earlier life: what was deleted and pushed anew was not pulled yet."""
+    return at_ms if at_ms >= pushed_ms else 0
+
+
+def tag_view(tag: Tag, artifact: Artifact, pulled: Pulled) -> Json:
     """Return a tag; `signed` is Notary's, which is no more."""
     return {
         "artifact_id": artifact.id,
         "id": tag.id,
         "immutable": tag.immutable,
         "name": tag.name,
-        "pull_time": time_or_never(pulled_ms),
+        "pull_time": time_or_never(_since(pulled.tags_ms.get(tag.name, 0), tag.pushed_ms)),
         "push_time": rfc3339(tag.pushed_ms),
         "repository_id": artifact.repository_id,
         "signed": False,
@@ -194,6 +219,23 @@ def accessory_view(accessory: Artifact, subject: Artifact) -> Json:
         "subject_artifact_repo": subject.repository,
         "type": accessory.accessory_type,
     }
+
+
+def label_view(label: Document, *, project_id: int) -> Json:
+    """Return a label; the project's id is left out for one that all projects have, and an empty description."""
+    view: Json = {
+        "color": str(label.fields.get("color") or ""),
+        "creation_time": rfc3339(label.created_ms),
+        "id": label.id,
+        "name": label.name,
+        "scope": "p" if label.project else "g",
+        "update_time": rfc3339(label.updated_ms),
+    }
+    if label.project:
+        view["project_id"] = project_id
+    if label.fields.get("description"):
+        view["description"] = label.fields["description"]
+    return view
 
 
 def time_or_never(unix_ms: int) -> str:

@@ -15,8 +15,12 @@ from twinhull.harbor.content_views import repository_view
 from twinhull.harbor.places import REPOSITORY, Places
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on, read_body
+from twinhull.harbor.views import Json
 from twinhull.kit.errors import RepositoryUnknown
 from twinhull.metadata import repositories as queries
+from twinhull.metadata.accounts import Snapshot
+from twinhull.metadata.documents import pulls_of_repositories
+from twinhull.metadata.repositories import Repository
 
 
 class _RepositoryBody(msgspec.Struct):
@@ -53,10 +57,15 @@ class RepositoriesApi:
     async def get(self, request: Request) -> Response:
         """Return a repository."""
         place = await self._places.repository(request, "repository", "read")
-        found = await self._access.read(lambda connection: queries.find_repository(connection, place.repository))
-        if found is None:
+
+        def read(connection: Snapshot) -> list[Json]:
+            found = queries.find_repository(connection, place.repository)
+            return _views(connection, [found]) if found is not None else []
+
+        shown = await self._access.read(read)
+        if not shown:
             raise RepositoryUnknown(f"repository {place.repository} not found")
-        return answer(repository_view(found))
+        return answer(shown[0])
 
     async def change(self, request: Request) -> Response:
         """Set a repository's description."""
@@ -73,9 +82,15 @@ class RepositoriesApi:
 
     async def _listed(self, request: Request, in_projects: Iterable[str] | None) -> Response:
         query = read_query(request)
-        found, total = await self._access.read(
-            lambda connection: queries.list_repositories(
-                connection, in_projects=in_projects, wanted=query.wanted, part=query.part
-            )
-        )
-        return listed(request, [repository_view(each) for each in found], total=total, paging=query.paging)
+
+        def read(connection: Snapshot) -> tuple[list[Json], int]:
+            found, total = queries.list_repositories(connection, in_projects=in_projects, wanted=query.wanted, part=query.part)
+            return _views(connection, found), total
+
+        shown, total = await self._access.read(read)
+        return listed(request, shown, total=total, paging=query.paging)
+
+
+def _views(connection: Snapshot, found: Sequence[Repository]) -> list[Json]:
+    pulls = pulls_of_repositories(connection, [each.name for each in found])
+    return [repository_view(each, pulls=pulls[each.name].pulls if each.name in pulls else 0) for each in found]

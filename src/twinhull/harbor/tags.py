@@ -17,7 +17,9 @@ from twinhull.harbor.places import ARTIFACT, Places
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import listed, nothing, on, read_body
 from twinhull.kit.errors import ManifestUnknown, NotFound
-from twinhull.metadata import artifacts as queries
+from twinhull.metadata import artifact_parts as queries
+from twinhull.metadata.accounts import Snapshot
+from twinhull.metadata.artifact_parts import Pulled, Tag
 
 
 class _TagBody(msgspec.Struct):
@@ -45,12 +47,16 @@ class TagsApi:
         """Return an artifact's tags, newest first."""
         place, artifact = await self._places.artifact(request, "tag", "list")
         query = read_query(request)
-        found, total = await self._access.read(
-            lambda connection: queries.list_tags(
+
+        def read(connection: Snapshot) -> tuple[list[Tag], int, Pulled]:
+            found, total = queries.list_tags(
                 connection, place.repository, artifact.digest, wanted=query.wanted, part=query.part
             )
-        )
-        return listed(request, [tag_view(tag, artifact) for tag in found], total=total, paging=query.paging)
+            pulls = queries.pulls_of_artifacts(connection, [artifact.key])
+            return found, total, pulls.get(artifact.key, Pulled())
+
+        found, total, pulled = await self._access.read(read)
+        return listed(request, [tag_view(tag, artifact, pulled) for tag in found], total=total, paging=query.paging)
 
     async def create(self, request: Request) -> Response:
         """Give an artifact a further tag."""

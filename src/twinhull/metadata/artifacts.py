@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, literal, or_, select
 
 from twinhull.kit.errors import Invalid
-from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Exact, Fields, Fuzzy, Slice, Wanted, contains, count, equals
-from twinhull.metadata.tables.content import manifest_children, manifests, repositories, tags
-from twinhull.metadata.tables.log import manifest_contents
+from twinhull.metadata.documents import Document, find_by_ids, ids_of
+from twinhull.metadata.filtering import (
+    ANYTHING,
+    EVERYTHING,
+    AllOf,
+    AnyOf,
+    Exact,
+    Fields,
+    Fuzzy,
+    Slice,
+    Wanted,
+    contains,
+    count,
+    equals,
+)
+from twinhull.metadata.tables.content import manifest_blobs, manifests, repositories, tags
+from twinhull.metadata.tables.documents import artifact_labels
+from twinhull.records.kinds import LABEL
 
-_KEYS_MAX: Final = 500
+_ID_LENGTH_MAX: Final = 18
 
 # A digest within its repository.
 Key = tuple[str, str]
@@ -49,28 +64,6 @@ class Artifact:
         return self.repository, self.digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
-    """A tag as lists show it."""
-
-    repository: str
-    name: str
-    id: int
-    digest: str
-    immutable: bool
-    pushed_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Child:
-    """What an index lists, as far as it is there."""
-
-    parent: Key
-    digest: str
-    id: int
-    total_bytes: int
-
-
 _COLUMNS: Final = [manifests.c[name] for name in Artifact.__dataclass_fields__ if name != "repository_id"]
 _FIELDS: Final = Fields(
     {
@@ -89,10 +82,6 @@ _FIELDS: Final = Fields(
     },
     order=(manifests.c.pushed_ms.desc(), manifests.c.id.desc()),
 )
-_TAG_FIELDS: Final = Fields(
-    {"id": tags.c.id, "name": tags.c.name, "push_time": tags.c.pushed_ms, "creation_time": tags.c.pushed_ms},
-    order=(tags.c.pushed_ms.desc(), tags.c.id.desc()),
-)
 
 
 # -- artifacts -----------------------------------------------------------------------------------------------------
@@ -104,7 +93,7 @@ def find_artifact(connection: Connection, repository: str, reference: str) -> Ar
     if ":" not in reference:
         named = select(tags.c.digest).where(equals(tags.c.repository, repository), equals(tags.c.name, reference))
         digest = manifests.c.digest == named.scalar_subquery()
-    query = _whole(select(literal(1)).where(equals(manifests.c.repository, repository), digest))
+    query = whole(select(literal(1)).where(equals(manifests.c.repository, repository), digest))
     row = connection.execute(query).mappings().first()
     return Artifact(**row) if row is not None else None
 
@@ -122,12 +111,12 @@ def list_artifacts(
 
     `latest_only` leaves of each repository the one that was pushed last. Raises Invalid for conditions that make no sense.
     """
-    chosen = _chosen(repository, project, wanted)
+    chosen = _chosen(repository, project, wanted).where(*_label_conditions(connection, wanted))
     if latest_only:
         chosen = chosen.where(_is_latest())
     # The page is found in an index that holds all it takes; only then are the rows read that are in it.
     page = part.of(chosen.order_by(*_FIELDS.ordering(wanted)))
-    rows = connection.execute(_whole(page).order_by(*_FIELDS.ordering(wanted))).mappings()
+    rows = connection.execute(whole(page).order_by(*_FIELDS.ordering(wanted))).mappings()
     return [Artifact(**row) for row in rows], count(connection, chosen)
 
 
@@ -163,6 +152,30 @@ def _tag_conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return [exists().where(tags.c.repository == manifests.c.repository, tags.c.digest == manifests.c.digest, named)]
 
 
+def _label_conditions(connection: Connection, wanted: Wanted) -> list[ColumnElement[bool]]:
+    condition = wanted.get("labels")
+    if condition is None:
+        return []
+    if not isinstance(condition, AllOf | AnyOf | Exact):
+        raise Invalid("labels takes the ids of labels that all are on an artifact: labels=(1 2)")
+    texts = [condition.value] if isinstance(condition, Exact) else condition.values
+    if not all(text.isascii() and text.isdecimal() and len(text) <= _ID_LENGTH_MAX for text in texts):
+        raise Invalid("labels takes ids of labels")
+    found = find_by_ids(connection, LABEL, {int(text) for text in texts})
+    held = [_holds(connection, found[int(text)]) if int(text) in found else false() for text in texts]
+    return [or_(false(), *held)] if isinstance(condition, AnyOf) else held
+
+
+def _holds(connection: Connection, label: Document) -> ColumnElement[bool]:
+    numbers = ids_of(connection, label)
+    return exists().where(
+        artifact_labels.c.repository == manifests.c.repository,
+        artifact_labels.c.digest == manifests.c.digest,
+        artifact_labels.c.label == label.key,
+        artifact_labels.c.label_id.in_(numbers),
+    )
+
+
 def _is_latest() -> ColumnElement[bool]:
     newer = manifests.alias("newer")
     later = or_(
@@ -172,7 +185,7 @@ def _is_latest() -> ColumnElement[bool]:
     return ~exists().where(newer.c.repository == manifests.c.repository, newer.c.listed.is_(True), later)
 
 
-def _whole(keys: Select[Any]) -> Select[Any]:
+def whole(keys: Select[Any]) -> Select[Any]:
     """Return the query for all columns of what another query chooses of the manifests."""
     chosen = keys.with_only_columns(manifests.c.repository, manifests.c.digest).subquery()
     return (
@@ -183,135 +196,21 @@ def _whole(keys: Select[Any]) -> Select[Any]:
     )
 
 
-# -- what belongs to artifacts -------------------------------------------------------------------------------------
-
-
-def _by_repository(keys: Iterable[Key]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for repository, digest in keys:
-        found.setdefault(repository, []).append(digest)
-    return found
-
-
-def _of_keys(repository: ColumnElement[str], digest: ColumnElement[str], keys: Sequence[Key]) -> ColumnElement[bool]:
-    pairs = [and_(repository == name, digest.in_(digests)) for name, digests in _by_repository(keys).items()]
-    return or_(*pairs)
-
-
-def tags_of_artifacts(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Tag]]:
-    """Return the tags of these artifacts, newest first; those without are left out."""
-    found: dict[Key, list[Tag]] = {}
-    if keys:
-        query = select(*_tag_columns()).where(_of_keys(tags.c.repository, tags.c.digest, keys))
-        for row in connection.execute(query.order_by(*_TAG_FIELDS.ordering(ANYTHING))).mappings():
-            tag = _tag(row)
-            found.setdefault((tag.repository, tag.digest), []).append(tag)
-    return found
-
-
-def children_of_artifacts(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Child]]:
-    """Return the manifests that these indexes list and that are there; what lists none is left out."""
-    found: dict[Key, list[Child]] = {}
-    if keys:
-        query = (
-            select(manifest_children, manifests.c.id, manifests.c.total_bytes)
-            .join(
-                manifests,
-                and_(
-                    manifests.c.repository == manifest_children.c.repository,
-                    manifests.c.digest == manifest_children.c.child,
-                ),
-            )
-            .where(_of_keys(manifest_children.c.repository, manifest_children.c.parent, keys))
+def repositories_with_icon(connection: Connection, icon: str, *, in_projects: Iterable[str] | None) -> list[str]:
+    """Return repositories, of these projects or of all, with an artifact that has this icon."""
+    query = (
+        select(manifests.c.repository)
+        .join(
+            manifest_blobs,
+            and_(manifest_blobs.c.repository == manifests.c.repository, manifest_blobs.c.manifest == manifests.c.digest),
         )
-        for row in connection.execute(query):
-            parent = row.repository, row.parent
-            child = Child(parent=parent, digest=row.child, id=row.id, total_bytes=row.total_bytes)
-            found.setdefault(parent, []).append(child)
-    return found
-
-
-def accessories_of_artifacts(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Artifact]]:
-    """Return what belongs to these artifacts, oldest first; those without are left out."""
-    found: dict[Key, list[Artifact]] = {}
-    if keys:
-        chosen = select(manifests.c.repository).where(_of_keys(manifests.c.repository, manifests.c.accessory_of, keys))
-        query = _whole(chosen).order_by(manifests.c.pushed_ms, manifests.c.id)
-        for row in connection.execute(query).mappings():
-            accessory = Artifact(**row)
-            found.setdefault((accessory.repository, accessory.accessory_of), []).append(accessory)
-    return found
-
-
-def list_accessories(
-    connection: Connection, repository: str, digest: str, *, wanted: Wanted = ANYTHING, part: Slice = EVERYTHING
-) -> tuple[list[Artifact], int]:
-    """Return that part of what belongs to an artifact, newest first, and how many there are in all."""
-    fields = Fields(
-        {
-            "id": manifests.c.id,
-            "artifact_id": manifests.c.id,
-            "digest": manifests.c.digest,
-            "size": manifests.c.total_bytes,
-            "type": manifests.c.accessory_type,
-            "creation_time": manifests.c.pushed_ms,
-        },
-        order=(manifests.c.pushed_ms.desc(), manifests.c.id.desc()),
+        # By the index over blobs: few artifacts name one.
+        .where(manifest_blobs.c.blob == icon, manifests.c.icon == icon)
     )
-    chosen = select(manifests.c.repository).where(manifests.c.repository == repository, manifests.c.accessory_of == digest)
-    query = fields.select(_whole(chosen), wanted)
-    rows = connection.execute(part.of(query)).mappings()
-    return [Artifact(**row) for row in rows], count(connection, query)
-
-
-def parents_of(connection: Connection, repository: str, digest: str) -> list[str]:
-    """Return the digests of the indexes that list a manifest."""
-    query = select(manifest_children.c.parent).where(
-        manifest_children.c.repository == repository, manifest_children.c.child == digest
-    )
-    return [str(row[0]) for row in connection.execute(query.order_by(manifest_children.c.parent))]
-
-
-def outermost(connection: Connection, repository: str, limit: int) -> list[str]:
-    """Return digests that no index of the repository lists, at most so many."""
-    listed = exists().where(
-        manifest_children.c.repository == manifests.c.repository, manifest_children.c.child == manifests.c.digest
-    )
-    query = select(manifests.c.digest).where(manifests.c.repository == repository, ~listed)
-    return [str(row[0]) for row in connection.execute(query.order_by(manifests.c.digest).limit(limit))]
-
-
-def contents_of(connection: Connection, digests: Iterable[str]) -> dict[str, bytes]:
-    """Return the exact bytes of these manifests."""
-    query = select(manifest_contents).where(manifest_contents.c.digest.in_(list(digests)))
-    return {row.digest: bytes(row.content) for row in connection.execute(query)}
-
-
-# -- tags ----------------------------------------------------------------------------------------------------------
-
-
-def _tag_columns() -> list[ColumnElement[Any]]:
-    return [tags.c[name] for name in Tag.__dataclass_fields__]
-
-
-def _tag(row: RowMapping) -> Tag:
-    return Tag(**row)
-
-
-def list_tags(
-    connection: Connection, repository: str, digest: str, *, wanted: Wanted = ANYTHING, part: Slice = EVERYTHING
-) -> tuple[list[Tag], int]:
-    """Return that part of an artifact's tags, newest first, and how many there are in all."""
-    query = select(*_tag_columns()).where(tags.c.repository == repository, tags.c.digest == digest)
-    query = _TAG_FIELDS.select(query, wanted)
-    return [_tag(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
-
-
-def find_immutable_tag(connection: Connection, repository: str) -> str | None:
-    """Return the name of a tag of the repository that is immutable, or None."""
-    query = select(tags.c.name).where(tags.c.repository == repository, tags.c.immutable.is_(True))
-    name = connection.execute(query.order_by(tags.c.name).limit(1)).scalar()
-    return str(name) if name is not None else None
+    if in_projects is not None:
+        query = query.join(repositories, repositories.c.name == manifests.c.repository)
+        query = query.where(repositories.c.project.in_(list(in_projects)))
+    return [str(row[0]) for row in connection.execute(query.order_by(manifests.c.repository).limit(1))]
 
 
 def decoded(text: str) -> dict[str, Any]:

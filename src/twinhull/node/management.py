@@ -13,7 +13,7 @@ from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.logouts import EndedSessions
-from twinhull.catalog.peers import Durability, Peers
+from twinhull.catalog.peers import Durability
 from twinhull.harbor.access import Access
 from twinhull.harbor.errors import render
 from twinhull.harbor.oidc import OidcApi
@@ -25,7 +25,7 @@ from twinhull.harbor.tokens import TokenService
 from twinhull.metadata.store import Store
 from twinhull.node.people import people_subjects
 from twinhull.node.rules import rule_subjects
-from twinhull.node.stored import stored_subjects
+from twinhull.node.stored import Stored, stored_subjects
 from twinhull.node.vouching import Vouching, vouching
 from twinhull.web.admission import SIGN_IN, Admission
 from twinhull.web.app import Mounted, routed
@@ -43,7 +43,7 @@ class Parts:
     store: Store
     executor: Executor
     durability: Durability
-    peers: Peers
+    stored: Stored
     guard: Guard
     identity: Identity
     sessions: Sessions
@@ -128,7 +128,7 @@ def _people(parts: Parts, vouched: Vouching) -> Sequence[Subject]:
 
 def _stored(parts: Parts) -> Sequence[Subject]:
     """Return what is stored: repositories, artifacts, tags."""
-    return stored_subjects(access=_access(parts), store=parts.store, executor=parts.executor, peers=parts.peers)
+    return stored_subjects(access=_access(parts), store=parts.store, executor=parts.executor, stored=parts.stored)
 
 
 def _system(parts: Parts) -> list[Subject]:

@@ -4,26 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
+from twinhull.blobs.store import BlobStore
+from twinhull.catalog.additions import Additions
+from twinhull.catalog.artifacts import Artifacts
+from twinhull.catalog.contents import Contents
+from twinhull.catalog.icons import Icons
+from twinhull.catalog.labelling import Labelling
 from twinhull.catalog.peers import Peers
+from twinhull.catalog.pulls import Pulls
+from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.repositories import Repositories
 from twinhull.catalog.tagging import Tagging
 from twinhull.harbor.access import Access
+from twinhull.harbor.additions import AdditionsApi, ArtifactLabelsApi
 from twinhull.harbor.artifacts import ArtifactsApi
 from twinhull.harbor.places import Places
 from twinhull.harbor.repositories import RepositoriesApi
 from twinhull.harbor.routes import Subject
+from twinhull.harbor.search import SearchApi
 from twinhull.harbor.tags import TagsApi
 from twinhull.metadata.store import Store
 
 
-def stored_subjects(*, access: Access, store: Store, executor: Executor, peers: Peers) -> Sequence[Subject]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What knows and changes what is stored; the data plane and the management API share it."""
+
+    blobs: BlobStore
+    peers: Peers
+    artifacts: Artifacts
+    contents: Contents
+    pushing: Pushing
+    pulls: Pulls
+
+
+def stored_subjects(*, access: Access, store: Store, executor: Executor, stored: Stored) -> Sequence[Subject]:
     """Return the subjects, in the order in which their paths are tried."""
-    places = Places(access=access, peers=peers)
-    repositories = Repositories(store=store, executor=executor, peers=peers)
+    places = Places(access=access, peers=stored.peers)
+    repositories = Repositories(store=store, executor=executor, peers=stored.peers)
     tagging = Tagging(store=store, executor=executor)
+    additions = Additions(artifacts=stored.artifacts, contents=stored.contents, executor=executor)
+    icons = Icons(store=store, executor=executor, contents=stored.contents)
+    labelling = Labelling(store=store, executor=executor)
     return [
         RepositoriesApi(access=access, places=places, repositories=repositories),
         ArtifactsApi(access=access, places=places, repositories=repositories, tagging=tagging),
         TagsApi(access=access, places=places, repositories=repositories, tagging=tagging),
+        AdditionsApi(places=places, additions=additions),
+        ArtifactLabelsApi(access=access, places=places, labelling=labelling),
+        SearchApi(access=access, icons=icons),
     ]

@@ -19,6 +19,7 @@ from twinhull.blobs.ingest import Intake
 from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.deleting import Deleting
+from twinhull.catalog.pulls import Pulls
 from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.uploads import Uploads
 from twinhull.config.settings import Settings
@@ -33,6 +34,7 @@ from twinhull.metadata.store import Store
 from twinhull.node.management import Parts, management_faces
 from twinhull.node.own_api import own_face
 from twinhull.node.parts import database_of, trust_of
+from twinhull.node.stored import Stored
 from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
 from twinhull.observe.metrics import Metrics
@@ -119,6 +121,7 @@ class _Worker:
         )
         self._admission = Admission(self._guard.setting, self._sessions)
         self._callers = Callers(guard=self._guard, verifier=verifier, forwarding=self._forwarding, sessions=self._sessions)
+        self._stored = self._stored_here()
         self._readiness = Readiness(
             data_dir=settings.data_dir, check_database=self._check_database, executor=self._executor, clock=self._clock
         )
@@ -159,8 +162,7 @@ class _Worker:
             on_shutdown=[self._stop],
         )
 
-    def _registry(self) -> Registry:
-        artifacts = Artifacts(store=self._store, freshness=self._freshness, executor=self._executor, peers=self._peers)
+    def _stored_here(self) -> Stored:
         contents = Contents(
             store=self._store,
             blobs=self._blobs,
@@ -169,7 +171,17 @@ class _Worker:
             peers=self._peers,
             renew_after_s=self._settings.gc.grace_s / 2,
         )
-        pushing = Pushing(store=self._store, blobs=self._blobs, executor=self._executor, peers=self._peers)
+        return Stored(
+            blobs=self._blobs,
+            peers=self._peers,
+            artifacts=Artifacts(store=self._store, freshness=self._freshness, executor=self._executor, peers=self._peers),
+            contents=contents,
+            pushing=Pushing(store=self._store, blobs=self._blobs, executor=self._executor, peers=self._peers),
+            pulls=Pulls(store=self._store, executor=self._executor, clock=self._clock),
+        )
+
+    def _registry(self) -> Registry:
+        artifacts, contents = self._stored.artifacts, self._stored.contents
         deleting = Deleting(store=self._store, executor=self._executor, peers=self._peers)
         uploads = Uploads(
             blobs=self._blobs,
@@ -184,7 +196,13 @@ class _Worker:
         access = Access(self._callers)
         return Registry(
             access=access,
-            manifests=ManifestHandlers(artifacts=artifacts, pushing=pushing, deleting=deleting, durability=self._peers),
+            manifests=ManifestHandlers(
+                artifacts=artifacts,
+                pushing=self._stored.pushing,
+                deleting=deleting,
+                durability=self._peers,
+                pulls=self._stored.pulls,
+            ),
             blobs=BlobHandlers(contents=contents, durability=self._peers),
             uploads=UploadHandlers(
                 uploads=uploads, contents=contents, access=access, durability=self._peers, relay=self._passing_on
@@ -198,7 +216,7 @@ class _Worker:
             store=self._store,
             executor=self._executor,
             durability=self._peers,
-            peers=self._peers,
+            stored=self._stored,
             guard=self._guard,
             identity=self._callers,
             sessions=self._sessions,
@@ -216,6 +234,7 @@ class _Worker:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._link.run()))
+        self._tasks.append(loop.create_task(self._stored.pulls.run()))
         self._tasks.append(loop.create_task(self._metrics.run(self._settings.metrics.flush_interval_s)))
 
     async def _stop(self) -> None:

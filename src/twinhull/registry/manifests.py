@@ -8,6 +8,7 @@ from twinhull.catalog.artifacts import Artifacts, StoredManifest
 from twinhull.catalog.deleting import Deleting
 from twinhull.catalog.media import MANIFEST_BYTES_MAX
 from twinhull.catalog.peers import Durability
+from twinhull.catalog.pulls import Pulls
 from twinhull.catalog.pushing import Push, Pushing
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import ManifestTooLarge
@@ -28,13 +29,18 @@ from twinhull.web.asgi import Answer, Headers, Request
 from twinhull.web.identity import Caller
 
 TAGS_PER_PUSH_MAX: Final = 100
+# Harbors that copy what is here are no people who use it.
+_REPLICATION: Final = "harbor-registry-client"
 
 
 class ManifestHandlers:
     """The handlers of /v2/<name>/manifests/<reference>."""
 
-    def __init__(self, *, artifacts: Artifacts, pushing: Pushing, deleting: Deleting, durability: Durability) -> None:
-        """Take what knows the manifests, and what tells how safe a write is."""
+    def __init__(
+        self, *, artifacts: Artifacts, pushing: Pushing, deleting: Deleting, durability: Durability, pulls: Pulls
+    ) -> None:
+        """Take what knows the manifests, what tells how safe a write is, and what counts pulls."""
+        self._pulls = pulls
         self._artifacts = artifacts
         self._pushing = pushing
         self._deleting = deleting
@@ -46,6 +52,8 @@ class ManifestHandlers:
         found = self._artifacts.remembered(repository, reference)
         if found is None:
             found = await self._artifacts.pull(repository, parse_manifest_reference(reference))
+        if request.scope["method"] == "GET" and not request.header(b"user-agent").startswith(_REPLICATION):
+            self._pulls.count(repository, found.digest, "" if ":" in reference else reference)
         if matches_etag(request, found.digest):
             return Answer(304, [API_VERSION, digest_header(found.digest), etag(found.digest)])
         headers = _headers(found)[":" in reference]

@@ -68,6 +68,7 @@ def _pulls(connection: Connection, key: str, values: Values | None) -> None:
         "node": node,
         "pulls": number_of(values.get("count")),
         "last_ms": number_of(values.get("last_ms")),
+        "tags": json_of(values.get("tags") or {}),
     }
     upsert(pulls).run(connection, row)
     return None

@@ -49,6 +49,8 @@ pulls: Final = Table(
     Column("node", name_type(64), primary_key=True),
     Column("pulls", BigInteger, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
+    # JSON object: when it was last pulled by each tag.
+    Column("tags", Text, nullable=False),
     info=DERIVED,
 )
 executions: Final = Table(

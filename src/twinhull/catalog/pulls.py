@@ -1,0 +1,115 @@
+"""Counts pulls in memory and writes them down now and then: no pull waits for that, and none is lost in a quiet stop.
+
+Each node writes its own counts; readers add them up. What a crash takes are the pulls since the last time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from twinhull.kit.clock import Clock
+from twinhull.kit.errors import TwinhullError
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import MANIFEST, PULLS, content_key, pulls_key
+
+_log = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL_S: Final = 10.0
+# So many different artifacts are remembered; further ones wait for the next interval uncounted.
+PULLED_MAX: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Pulled:
+    count: int = 0
+    last_ms: int = 0
+    tags: dict[str, int] = field(default_factory=dict)
+
+
+class Pulls:
+    """The pulls of one process."""
+
+    def __init__(self, *, store: Store, executor: Executor, clock: Clock) -> None:
+        """Take the metadata, threads to write in, and the time."""
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self._pulled: dict[tuple[str, str], _Pulled] = {}
+
+    def count(self, repository: str, digest: str, tag: str = "") -> None:
+        """Count a pull of a manifest, by a tag or by its digest."""
+        key = repository, digest
+        pulled = self._pulled.get(key)
+        if pulled is None:
+            if len(self._pulled) >= PULLED_MAX:
+                return
+            pulled = self._pulled[key] = _Pulled()
+        pulled.count += 1
+        pulled.last_ms = self._clock.unix_ms()
+        if tag:
+            pulled.tags[tag] = pulled.last_ms
+
+    async def run(self, interval_s: float = FLUSH_INTERVAL_S) -> None:
+        """Write down what was counted, time after time, and once more when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                await self.flush()
+        finally:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write down what was counted; what can't be written now is kept for the next time."""
+        if not self._pulled:
+            return
+        pulled, self._pulled = self._pulled, {}
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, pulled)
+        except TwinhullError as error:
+            _log.warning("pulls not written yet", artifacts=len(pulled), reason=error.message)
+            self._put_back(pulled)
+
+    def _put_back(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
+        for key, before in pulled.items():
+            after = self._pulled.setdefault(key, _Pulled())
+            after.count += before.count
+            after.last_ms = max(after.last_ms, before.last_ms)
+            after.tags = before.tags | after.tags
+
+    def _write(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
+        whole: dict[str, _Pulled] = {}
+        with self._store.write() as transaction:
+            for (repository, digest), each in pulled.items():
+                # It may be gone by now.
+                if transaction.values(MANIFEST, content_key(repository, digest)) is None:
+                    continue
+                _add(transaction, pulls_key(repository, digest, transaction.node), each)
+                of_all = whole.setdefault(repository, _Pulled())
+                of_all.count += each.count
+                of_all.last_ms = max(of_all.last_ms, each.last_ms)
+            for repository, of_all in whole.items():
+                _add(transaction, pulls_key(repository, "", transaction.node), of_all)
+
+
+def _add(transaction: Transaction, key: str, pulled: _Pulled) -> None:
+    before = transaction.values(PULLS, key)
+    if before is None:
+        tags = {"tags": pulled.tags} if pulled.tags else {}
+        transaction.create(PULLS, key, {"count": pulled.count, "last_ms": pulled.last_ms, **tags})
+        return
+    fields: dict[str, object] = {"count": _number(before.get("count")) + pulled.count}
+    fields["last_ms"] = max(_number(before.get("last_ms")), pulled.last_ms)
+    if pulled.tags:
+        known = before.get("tags")
+        fields["tags"] = {**(known if isinstance(known, dict) else {}), **pulled.tags}
+    transaction.put(PULLS, key, fields)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
