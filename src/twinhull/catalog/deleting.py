@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 from twinhull.catalog.audit import note_content
 from twinhull.catalog.documents import detach_all_labels
+from twinhull.catalog.immutability import require_deletable, rules_for_writing
 from twinhull.catalog.peers import Peers
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import ManifestInUse, ManifestUnknown
@@ -29,7 +30,7 @@ class Deleting:
     async def delete(self, repository: str, reference: str | Digest) -> int:
         """Delete a tag, or a manifest with its tags, and return this node's change number.
 
-        Raises ManifestUnknown, or ManifestInUse while an index of the repository lists the manifest.
+        Raises ManifestUnknown, ManifestInUse while an index of the repository lists the manifest, or TagImmutable.
         """
         if is_digest(reference):
             return await self._twice(
@@ -48,6 +49,7 @@ class Deleting:
 
     def _delete_tag(self, repository: str, tag: str) -> int:
         with self._store.write() as transaction:
+            require_deletable(rules_for_writing(transaction, repository), repository, [tag])
             if not transaction.delete(TAG, tag_key(repository, tag)):
                 raise ManifestUnknown(detail={"name": repository, "tag": tag})
             note_content(transaction, "delete", "tag", repository, tag)
@@ -60,7 +62,9 @@ class Deleting:
                 raise ManifestInUse(f"manifest is listed by the index {parent}", hint="delete that first")
             if not transaction.delete(MANIFEST, content_key(repository, digest)):
                 raise ManifestUnknown(detail={"name": repository, "digest": digest})
-            for tag in queries.tags_of(transaction.connection, repository, digest):
+            tags = queries.tags_of(transaction.connection, repository, digest)
+            require_deletable(rules_for_writing(transaction, repository), repository, tags)
+            for tag in tags:
                 transaction.delete(TAG, tag_key(repository, tag))
             detach_all_labels(transaction, repository, digest)
             note_content(transaction, "delete", "artifact", repository, digest)

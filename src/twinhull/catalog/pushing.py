@@ -11,11 +11,12 @@ from typing import Final
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.audit import note_content
 from twinhull.catalog.describing import CONFIG_BYTES_MAX, Described, describe
+from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
 from twinhull.catalog.quotas import require_room
 from twinhull.kit.digest import Digest, algorithm_of, digest_of
-from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, ProjectUnknown
+from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, ProjectUnknown, TagImmutable
 from twinhull.kit.reference import is_digest, project_of
 from twinhull.metadata import content as queries
 from twinhull.metadata.store import Store
@@ -77,7 +78,7 @@ class Pushing:
         """Store the manifest and point the tags at it.
 
         Raises ManifestInvalid, ManifestTooLarge, DigestInvalid (the bytes are not those of the digest),
-        ManifestBlobUnknown (it names what is not in the repository) or ProjectUnknown.
+        ManifestBlobUnknown (it names what is not in the repository), ProjectUnknown, or TagImmutable.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -108,6 +109,8 @@ class Pushing:
             connection = transaction.connection
             if not queries.has_project(connection, project_of(repository)):
                 raise ProjectUnknown(f"project {project_of(repository)!r} not found")
+            rules = rules_for_writing(transaction, repository)
+            _check_movable(transaction, rules, repository, tags, digest)
             sizes = queries.visible_blobs(connection, repository, parsed.blobs)
             missing_blobs = [blob for blob in parsed.required_blobs if blob not in sizes]
             children = queries.visible_manifests(connection, repository, parsed.manifests)
@@ -120,7 +123,7 @@ class Pushing:
             _renew_children(transaction, repository, parsed)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
-                put_tag(transaction, repository, tag, digest=digest, pushed_by=push.pushed_by)
+                put_tag(transaction, rules, repository, tag, digest=digest, pushed_by=push.pushed_by)
         subject = parsed.subject.digest if parsed.subject is not None else None
         return Pushed(digest=digest, tags=tags, subject=subject, seq=transaction.seq)
 
@@ -209,10 +212,21 @@ def _put_manifest(transaction: Transaction, push: Push, digest: Digest, facts: M
     transaction.create(MANIFEST, key, fields, number=transaction.next_id(MANIFEST))
 
 
-def put_tag(transaction: Transaction, repository: str, tag: str, *, digest: str, pushed_by: str) -> None:
-    """Let a tag, new or not, name this manifest of its repository."""
+def _check_movable(transaction: Transaction, rules: Immutability, repository: str, tags: Sequence[str], digest: Digest) -> None:
+    """Raise TagImmutable if a tag names something else and must not be moved; a push that says the same once more is none."""
+    for tag in tags if rules.rules else ():
+        before = queries.digest_of_tag(transaction.connection, repository, tag)
+        if before not in (None, digest) and rules.holds(repository, tag):
+            raise TagImmutable(f"Failed to process request due to '{repository}:{tag}' configured as immutable.")
+
+
+def put_tag(transaction: Transaction, rules: Immutability, repository: str, tag: str, *, digest: str, pushed_by: str) -> None:
+    """Let a tag, new or not, name this manifest of its repository, whose project has these rules; raises TagImmutable."""
+    _check_movable(transaction, rules, repository, [tag], Digest(digest))
     key = tag_key(repository, tag)
-    target = {"digest": digest, "immutable": False, "pushed_ms": transaction.now_ms(), "pushed_by": pushed_by}
+    # Marked where a rule holds it: when two nodes that do not hear each other name it at once, the first to do so wins.
+    immutable = rules.holds(repository, tag)
+    target = {"digest": digest, "immutable": immutable, "pushed_ms": transaction.now_ms(), "pushed_by": pushed_by}
     if transaction.values(TAG, key) is None:
         transaction.create(TAG, key, {"target": target}, number=transaction.next_id(TAG))
     else:

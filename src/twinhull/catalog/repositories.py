@@ -6,13 +6,15 @@ The data plane deletes one manifest and nothing else (catalog/deleting); here go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
 from twinhull.catalog.audit import note_content
+from twinhull.catalog.immutability import require_deletable, rules_for_writing, rules_of
 from twinhull.catalog.peers import Peers
-from twinhull.kit.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown, TagImmutable
+from twinhull.kit.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
+from twinhull.kit.reference import project_of
 from twinhull.metadata import artifact_parts as queries
 from twinhull.metadata import content
 from twinhull.metadata.projections.standing import accessories_of, children_of
@@ -23,6 +25,7 @@ from twinhull.records.kinds import MANIFEST, REPOSITORY, TAG, content_key, tag_k
 
 # A repository is emptied in transactions of so many artifacts, so that other writers get their turn.
 DELETED_AT_ONCE: Final = 200
+_TAGS_AT_ONCE: Final = 1000
 _T = TypeVar("_T")
 IN_USE: Final = "the deleting artifact is referenced by others"
 
@@ -87,7 +90,7 @@ class Repositories:
             with self._store.write() as transaction:
                 if content.digest_of_tag(transaction.connection, repository, tag) != digest:
                     raise ManifestUnknown(detail={"name": repository, "tag": tag})
-                _delete_tag(transaction, repository, tag)
+                _delete_tags(transaction, repository, [tag])
                 note_content(transaction, "delete", "tag", repository, tag)
             return transaction.seq
 
@@ -99,9 +102,11 @@ class Repositories:
         with self._store.read() as connection:
             if find_repository(connection, name) is None:
                 raise RepositoryUnknown(f"repository {name} not found")
-            immutable = queries.find_immutable_tag(connection, name)
-        if immutable is not None:
-            raise _immutable(immutable)
+            rules = rules_of(connection, project_of(name))
+            last = ""
+            while rules.rules and (tags := content.tags_page(connection, name, last, _TAGS_AT_ONCE)):
+                require_deletable(rules, name, tags)
+                last = tags[-1]
 
     def _delete_some(self, name: str) -> tuple[int, bool]:
         with self._store.write() as transaction:
@@ -112,8 +117,7 @@ class Repositories:
                     _delete_with_its_own(transaction, name, digest)
             is_gone = not queries.outermost(connection, name, 1)
             if is_gone:
-                for tag in content.tags_page(connection, name, "", DELETED_AT_ONCE):
-                    _delete_tag(transaction, name, tag)
+                _delete_tags(transaction, name, content.tags_page(connection, name, "", DELETED_AT_ONCE))
                 transaction.delete(REPOSITORY, name)
                 note_content(transaction, "delete", "repository", name)
         return transaction.seq, is_gone
@@ -143,20 +147,14 @@ def _delete_with_its_own(transaction: Transaction, repository: str, digest: str)
         current = waiting.pop()
         children = children_of(connection, repository, current)
         accessories = accessories_of(connection, repository, current)
-        for tag in content.tags_of(connection, repository, current):
-            _delete_tag(transaction, repository, tag)
+        _delete_tags(transaction, repository, content.tags_of(connection, repository, current))
         transaction.delete(MANIFEST, content_key(repository, current))
         orphans = [child for child in children if not content.tags_of(connection, repository, child)]
         waiting += [each for each in orphans + accessories if content.index_naming(connection, repository, each) is None]
 
 
-def _delete_tag(transaction: Transaction, repository: str, tag: str) -> None:
-    key = tag_key(repository, tag)
-    target = (transaction.values(TAG, key) or {}).get("target")
-    if isinstance(target, dict) and target.get("immutable"):
-        raise _immutable(tag)
-    transaction.delete(TAG, key)
-
-
-def _immutable(tag: str) -> TagImmutable:
-    return TagImmutable(f"the tag {tag} configured as immutable, cannot be deleted")
+def _delete_tags(transaction: Transaction, repository: str, tags: Sequence[str]) -> None:
+    if tags:
+        require_deletable(rules_for_writing(transaction, repository), repository, tags)
+    for tag in tags:
+        transaction.delete(TAG, tag_key(repository, tag))

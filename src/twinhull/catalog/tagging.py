@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from twinhull.catalog.audit import note_content
+from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.pushing import keep_repository, put_tag
 from twinhull.catalog.quotas import require_room_for
 from twinhull.kit.errors import Conflict, ManifestUnknown, ProjectUnknown
@@ -54,7 +55,8 @@ class Tagging:
                     raise Conflict(f"tag {tag} already exists under the repository {repository}")
                 # Renewed, it outlives a delete that has not seen the tag.
                 transaction.put(MANIFEST, key, {})
-                put_tag(transaction, repository, tag, digest=digest, pushed_by=tagged_by)
+                rules = rules_for_writing(transaction, repository)
+                put_tag(transaction, rules, repository, tag, digest=digest, pushed_by=tagged_by)
                 note_content(transaction, "create", "tag", repository, tag)
             return transaction.seq
 
@@ -63,8 +65,8 @@ class Tagging:
     async def copy(self, copy: Copy) -> int:
         """Put an artifact into another repository, with its tags and all that belongs to it; return the change number.
 
-        No byte is copied: the blobs are named by both. Raises ManifestUnknown, ProjectUnknown, NameInvalid, or Conflict when
-        it is there already.
+        No byte is copied: the blobs are named by both. Raises ManifestUnknown, ProjectUnknown, NameInvalid, TagImmutable,
+        or Conflict when it is there already.
         """
         parse_repository(copy.target)
 
@@ -85,10 +87,11 @@ def _copy_whole(transaction: Transaction, copy: Copy) -> None:
     if transaction.values(MANIFEST, content_key(copy.target, copy.digest)) is not None:
         raise Conflict(f"the artifact {copy.target}@{copy.digest} already exists")
     keep_repository(transaction, copy.target)
+    rules = rules_for_writing(transaction, copy.target)
     for digest in _with_its_own(transaction, copy.source, copy.digest):
-        _copy_one(transaction, copy, digest)
+        _copy_one(transaction, rules, copy, digest)
     for tag in content.tags_of(transaction.connection, copy.source, copy.digest):
-        put_tag(transaction, copy.target, tag, digest=copy.digest, pushed_by=copy.copied_by)
+        put_tag(transaction, rules, copy.target, tag, digest=copy.digest, pushed_by=copy.copied_by)
     note_content(transaction, "create", "artifact", copy.target, copy.digest)
 
 
@@ -114,7 +117,7 @@ def _require_room(transaction: Transaction, repository: str, digest: str, facts:
     require_room_for(transaction, project_of(repository), {**sizes, digest: own if isinstance(own, int) else 0})
 
 
-def _copy_one(transaction: Transaction, copy: Copy, digest: str) -> None:
+def _copy_one(transaction: Transaction, rules: Immutability, copy: Copy, digest: str) -> None:
     facts = transaction.values(MANIFEST, content_key(copy.source, digest))
     key = content_key(copy.target, digest)
     if transaction.values(MANIFEST, key) is not None:
@@ -128,4 +131,4 @@ def _copy_one(transaction: Transaction, copy: Copy, digest: str) -> None:
     for tag in content.tags_of(transaction.connection, copy.source, digest):
         # A signature is found by its tag.
         if tag.startswith("sha256-"):
-            put_tag(transaction, copy.target, tag, digest=digest, pushed_by=copy.copied_by)
+            put_tag(transaction, rules, copy.target, tag, digest=digest, pushed_by=copy.copied_by)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from twinhull.catalog.immutability import NO_RULES, rules_of
 from twinhull.catalog.media import INDEX_TYPES
 from twinhull.catalog.repositories import Repositories
 from twinhull.catalog.tagging import Copy, Tagging
@@ -35,6 +36,7 @@ class Wishes:
     tags: bool
     labels: bool
     accessories: bool
+    immutability: bool
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -43,6 +45,7 @@ class Wishes:
             tags=query_bool(request, "with_tag") is not False,
             labels=query_bool(request, "with_label") is True,
             accessories=query_bool(request, "with_accessory") is True,
+            immutability=query_bool(request, "with_immutable_status") is True,
         )
 
 
@@ -138,6 +141,7 @@ def artifact_views(connection: Snapshot, found: Sequence[Artifact], project: Pro
     indexes = [artifact.key for artifact in found if artifact.media_type in INDEX_TYPES]
     tags = parts.tags_of_artifacts(connection, keys) if wishes.tags else {}
     labels = parts.labels_of_artifacts(connection, keys) if wishes.labels else {}
+    rules = rules_of(connection, project.name) if wishes.immutability else NO_RULES
     pulls = parts.pulls_of_artifacts(connection, keys)
     accessories = parts.accessories_of_artifacts(connection, keys) if wishes.accessories else {}
     children = parts.children_of_artifacts(connection, indexes)
@@ -150,6 +154,7 @@ def artifact_views(connection: Snapshot, found: Sequence[Artifact], project: Pro
                 tags=tags.get(artifact.key),
                 labels=labels.get(artifact.key),
                 accessories=accessories.get(artifact.key),
+                rules=rules,
                 pulled=pulls.get(artifact.key, Pulled()),
                 children=children.get(artifact.key, ()),
                 content=contents.get(artifact.digest, b""),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from twinhull.catalog.describing import CHART, CNAB, COSIGN, IMAGE, NYDUS, SBOM, WASM
+from twinhull.catalog.immutability import NO_RULES, Immutability
 from twinhull.catalog.media import INDEX_TYPES
 from twinhull.harbor.views import NEVER_TIME, Json
 from twinhull.kit.clock import rfc3339
@@ -48,6 +49,7 @@ class Details:
     # The manifest itself, of an index.
     content: bytes = b""
     pulled: Pulled = Pulled()  # noqa: RUF009 - frozen, and the same for all
+    rules: Immutability = NO_RULES
 
 
 def repository_view(repository: Repository, *, pulls: int = 0) -> Json:
@@ -122,7 +124,7 @@ def artifact_view(artifact: Artifact, details: Details) -> Json:
     if details.accessories:
         view["accessories"] = [accessory_view(each, artifact) for each in details.accessories]
     if details.tags:
-        view["tags"] = [tag_view(tag, artifact, details.pulled) for tag in details.tags]
+        view["tags"] = [tag_view(tag, artifact, details.pulled, details.rules) for tag in details.tags]
     for name, shown in (
         ("addition_links", _addition_links(artifact)),
         ("annotations", decoded(artifact.annotations)),
@@ -191,12 +193,12 @@ def _since(at_ms: int, pushed_ms: int) -> int:
     return at_ms if at_ms >= pushed_ms else 0
 
 
-def tag_view(tag: Tag, artifact: Artifact, pulled: Pulled) -> Json:
-    """Return a tag; `signed` is Notary's, which is no more."""
+def tag_view(tag: Tag, artifact: Artifact, pulled: Pulled, rules: Immutability) -> Json:
+    """Return a tag, as these rules hold it; `signed` is Notary's, which is no more."""
     return {
         "artifact_id": artifact.id,
         "id": tag.id,
-        "immutable": tag.immutable,
+        "immutable": rules.holds(tag.repository, tag.name),
         "name": tag.name,
         "pull_time": time_or_never(_since(pulled.tags_ms.get(tag.name, 0), tag.pushed_ms)),
         "push_time": rfc3339(tag.pushed_ms),

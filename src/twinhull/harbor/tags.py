@@ -9,17 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from twinhull.catalog.immutability import NO_RULES, rules_of
 from twinhull.catalog.repositories import Repositories
 from twinhull.catalog.tagging import Tagging
 from twinhull.harbor.access import Access
 from twinhull.harbor.content_views import tag_view
 from twinhull.harbor.places import ARTIFACT, Places
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import listed, nothing, on, read_body
+from twinhull.harbor.requests import listed, nothing, on, query_bool, read_body
+from twinhull.harbor.views import Json
 from twinhull.kit.errors import ManifestUnknown, NotFound
 from twinhull.metadata import artifact_parts as queries
 from twinhull.metadata.accounts import Snapshot
-from twinhull.metadata.artifact_parts import Pulled, Tag
+from twinhull.metadata.artifact_parts import Pulled
 
 
 class _TagBody(msgspec.Struct):
@@ -48,15 +50,18 @@ class TagsApi:
         place, artifact = await self._places.artifact(request, "tag", "list")
         query = read_query(request)
 
-        def read(connection: Snapshot) -> tuple[list[Tag], int, Pulled]:
+        with_immutability = query_bool(request, "with_immutable_status") is True
+
+        def read(connection: Snapshot) -> tuple[list[Json], int]:
             found, total = queries.list_tags(
                 connection, place.repository, artifact.digest, wanted=query.wanted, part=query.part
             )
-            pulls = queries.pulls_of_artifacts(connection, [artifact.key])
-            return found, total, pulls.get(artifact.key, Pulled())
+            pulled = queries.pulls_of_artifacts(connection, [artifact.key]).get(artifact.key, Pulled())
+            rules = rules_of(connection, place.project.name) if with_immutability else NO_RULES
+            return [tag_view(tag, artifact, pulled, rules) for tag in found], total
 
-        found, total, pulled = await self._access.read(read)
-        return listed(request, [tag_view(tag, artifact, pulled) for tag in found], total=total, paging=query.paging)
+        shown, total = await self._access.read(read)
+        return listed(request, shown, total=total, paging=query.paging)
 
     async def create(self, request: Request) -> Response:
         """Give an artifact a further tag."""

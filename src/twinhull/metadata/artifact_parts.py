@@ -26,7 +26,6 @@ class Tag:
     name: str
     id: int
     digest: str
-    immutable: bool
     pushed_ms: int
 
 
@@ -207,10 +206,3 @@ def list_tags(
     query = select(*_tag_columns()).where(tags.c.repository == repository, tags.c.digest == digest)
     query = _TAG_FIELDS.select(query, wanted)
     return [_tag(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
-
-
-def find_immutable_tag(connection: Connection, repository: str) -> str | None:
-    """Return the name of a tag of the repository that is immutable, or None."""
-    query = select(tags.c.name).where(tags.c.repository == repository, tags.c.immutable.is_(True))
-    name = connection.execute(query.order_by(tags.c.name).limit(1)).scalar()
-    return str(name) if name is not None else None
