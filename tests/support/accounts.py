@@ -115,7 +115,7 @@ class Api:
 
     async def __call__(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
         """Return the answer to a call below /api/v2.0, or to a whole path that begins otherwise."""
-        url = path if path.startswith(("/v2", "/service", "/api", "/c/")) else f"/api/v2.0{path}"
+        url = path if path.startswith(("/v2", "/service", "/api", "/chartrepo", "/c/")) else f"/api/v2.0{path}"
         sent = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         given = {"content_type": "application/json", **headers}
         return await self._client(method, url, sent, leaves=False, sends_files=True, **given)

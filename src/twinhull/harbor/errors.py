@@ -102,6 +102,17 @@ def code_of(error: TwinhullError) -> str:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
+def render_chart_error(scope: Scope, error: TwinhullError) -> Answer:
+    """Return the answer that says this failure as ChartMuseum does: helm asks for a password where it is told to."""
+    status, _ = _OWN.get(type(error)) or (status_of(error), "")
+    message = "internal server error" if status == 500 else str(error)[:MESSAGE_LENGTH_MAX]
+    body = msgspec.json.encode({"error": message})
+    headers: Headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="harbor"'))
+    return Answer(status, headers, b"" if scope["method"] == "HEAD" else body)
+
+
 def render(scope: Scope, error: TwinhullError) -> Answer:
     """Return the answer that says this failure.
 

@@ -99,7 +99,7 @@ class SystemApi:
             "project_creation_restriction": await self._guard.setting("project_creation_restriction"),
             "read_only": bool(await self._guard.setting("read_only")),
             "with_notary": False,
-            "with_chartmuseum": False,
+            "with_chartmuseum": True,
             "has_ca_root": False,
             "registry_storage_provider_name": "filesystem",
             "notification_enable": bool(await self._guard.setting("notification_enable")),

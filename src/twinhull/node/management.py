@@ -15,7 +15,8 @@ from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability
 from twinhull.harbor.access import Access
-from twinhull.harbor.errors import render
+from twinhull.harbor.charts import ChartsApi
+from twinhull.harbor.errors import render, render_chart_error
 from twinhull.harbor.oidc import OidcApi
 from twinhull.harbor.places import EscapedSlashes
 from twinhull.harbor.routes import Subject, management_routes, version_routes
@@ -25,7 +26,7 @@ from twinhull.harbor.tokens import TokenService
 from twinhull.metadata.store import Store
 from twinhull.node.people import people_subjects
 from twinhull.node.rules import rule_subjects
-from twinhull.node.stored import Stored, stored_subjects
+from twinhull.node.stored import Stored, charts_api, stored_subjects
 from twinhull.node.vouching import Vouching, vouching
 from twinhull.web.admission import SIGN_IN, Admission
 from twinhull.web.app import Mounted, routed
@@ -82,7 +83,9 @@ def management_faces(parts: Parts) -> list[Mounted]:
         origin_of=parts.forwarding.origin_of,
         external_url=parts.external_url,
     )
+    charts = charts_api(access=_access(parts), store=parts.store, executor=parts.executor, stored=parts.stored)
     return [
+        *_chart_faces(parts, charts),
         Mounted(
             name="sign-in",
             prefixes=(SIGN_IN,),
@@ -100,7 +103,9 @@ def management_faces(parts: Parts) -> list[Mounted]:
             name="core",
             prefixes=(f"{ROOT}/",),
             face=EscapedSlashes(
-                routed(ROOT, management_routes(*_stored(parts), *_people(parts, vouched), *_system(parts), *_rules(parts)))
+                routed(
+                    ROOT, management_routes(*_stored(parts, charts), *_people(parts, vouched), *_system(parts), *_rules(parts))
+                )
             ),
             render_error=render,
             admit=parts.admission,
@@ -126,9 +131,28 @@ def _people(parts: Parts, vouched: Vouching) -> Sequence[Subject]:
     )
 
 
-def _stored(parts: Parts) -> Sequence[Subject]:
+def _stored(parts: Parts, charts: ChartsApi) -> Sequence[Subject]:
     """Return what is stored: repositories, artifacts, tags."""
-    return stored_subjects(access=_access(parts), store=parts.store, executor=parts.executor, stored=parts.stored)
+    return stored_subjects(
+        access=_access(parts), store=parts.store, executor=parts.executor, stored=parts.stored, charts=charts
+    )
+
+
+def _chart_faces(parts: Parts, charts: ChartsApi) -> list[Mounted]:
+    """Return helm's repositories and ChartMuseum's API."""
+    return [
+        Mounted(
+            name="charts",
+            prefixes=(prefix,),
+            face=routed(mount, routes),
+            render_error=render_chart_error,
+            admit=parts.admission,
+        )
+        for prefix, mount, routes in (
+            ("/chartrepo/", "", charts.repository_routes()),
+            ("/api/chartrepo/", "/api", charts.routes()),
+        )
+    ]
 
 
 def _system(parts: Parts) -> list[Subject]:

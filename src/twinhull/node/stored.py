@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from starlette.routing import BaseRoute
+
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.additions import Additions
 from twinhull.catalog.artifacts import Artifacts
+from twinhull.catalog.chart_store import ChartStore
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.icons import Icons
 from twinhull.catalog.labelling import Labelling
@@ -20,6 +23,7 @@ from twinhull.catalog.tagging import Tagging
 from twinhull.harbor.access import Access
 from twinhull.harbor.additions import AdditionsApi, ArtifactLabelsApi
 from twinhull.harbor.artifacts import ArtifactsApi
+from twinhull.harbor.charts import ChartsApi
 from twinhull.harbor.places import Places
 from twinhull.harbor.repositories import RepositoriesApi
 from twinhull.harbor.routes import Subject
@@ -40,7 +44,42 @@ class Stored:
     pulls: Pulls
 
 
-def stored_subjects(*, access: Access, store: Store, executor: Executor, stored: Stored) -> Sequence[Subject]:
+class _Labels:
+    """The part of the chart API that stands below the management API's root."""
+
+    def __init__(self, charts: ChartsApi) -> None:
+        self._charts = charts
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return self._charts.label_routes()
+
+
+def charts_api(*, access: Access, store: Store, executor: Executor, stored: Stored) -> ChartsApi:
+    """Return what answers for charts, in three places."""
+    additions = Additions(artifacts=stored.artifacts, contents=stored.contents, executor=executor)
+    charts = ChartStore(
+        store=store,
+        blobs=stored.blobs,
+        executor=executor,
+        peers=stored.peers,
+        contents=stored.contents,
+        pushing=stored.pushing,
+        repositories=Repositories(store=store, executor=executor, peers=stored.peers),
+        additions=additions,
+    )
+    return ChartsApi(
+        access=access,
+        places=Places(access=access, peers=stored.peers),
+        charts=charts,
+        labelling=Labelling(store=store, executor=executor),
+        clock=store.clock,
+    )
+
+
+def stored_subjects(
+    *, access: Access, store: Store, executor: Executor, stored: Stored, charts: ChartsApi
+) -> Sequence[Subject]:
     """Return the subjects, in the order in which their paths are tried."""
     places = Places(access=access, peers=stored.peers)
     repositories = Repositories(store=store, executor=executor, peers=stored.peers)
@@ -55,4 +94,5 @@ def stored_subjects(*, access: Access, store: Store, executor: Executor, stored:
         AdditionsApi(places=places, additions=additions),
         ArtifactLabelsApi(access=access, places=places, labelling=labelling),
         SearchApi(access=access, icons=icons),
+        _Labels(charts),
     ]
