@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, rows, site
 from tests.support.stored import OCI_CONFIG, OCI_IMAGE, OCI_INDEX, Part, push, push_index, subject
+from twinhull.records.kinds import MANIFEST, content_key
 
 __all__ = ["site"]
 
@@ -166,6 +167,22 @@ class TestArtifacts:
             {"made": "here"},
         )
         assert shown["icon"] == icon.descriptor()["digest"]
+
+    async def test_attributes_that_no_record_has_are_read_from_the_configuration(self, site: AccountsNode) -> None:
+        config = {"architecture": "arm64", "os": "linux"}
+        digest = await push(site.admin, "library/app", "v1", config=config)
+        with site.store.write() as transaction:
+            transaction.put(MANIFEST, content_key("library/app", digest), {"attributes": ""})
+        for _ in range(2):
+            shown = await site.admin.ok(200, "GET", f"{LIST}/v1")
+            assert shown["extra_attrs"]["architecture"] == "arm64"
+            assert (await site.admin.ok(200, "GET", LIST))[0]["extra_attrs"] == shown["extra_attrs"]
+        # Who pushes it once more lets the record have them.
+        await push(site.admin, "library/app", "v1", config=config)
+        with site.store.write() as transaction:
+            values = transaction.values(MANIFEST, content_key("library/app", digest))
+        assert values is not None
+        assert "arm64" in str(values["attributes"])
 
     async def test_artifacts_of_a_project_are_listed_over_all_its_repositories(self, site: AccountsNode) -> None:
         await make_project(site.admin, "team")

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from twinhull.catalog.attributes import Attributes
 from twinhull.catalog.immutability import NO_RULES, rules_of
 from twinhull.catalog.media import INDEX_TYPES
 from twinhull.catalog.repositories import Repositories
@@ -52,8 +53,17 @@ class Wishes:
 class ArtifactsApi:
     """Handlers for artifacts."""
 
-    def __init__(self, *, access: Access, places: Places, repositories: Repositories, tagging: Tagging) -> None:
-        """Take what every handler needs, what finds artifacts, what deletes them, and what copies them."""
+    def __init__(
+        self,
+        *,
+        access: Access,
+        places: Places,
+        repositories: Repositories,
+        tagging: Tagging,
+        attributes: Attributes,
+    ) -> None:
+        """Take what every handler needs, what finds artifacts, deletes them, copies them, and reads their configurations."""
+        self._attributes = attributes
         self._access = access
         self._places = places
         self._repositories = repositories
@@ -83,6 +93,7 @@ class ArtifactsApi:
         place, artifact = await self._places.artifact(request, "artifact", "read")
         wishes = Wishes.of(request)
         shown = await self._access.read(lambda connection: artifact_views(connection, [artifact], place.project, wishes))
+        await self._complete([artifact], shown)
         return answer(shown[0])
 
     async def delete(self, request: Request) -> Response:
@@ -120,7 +131,7 @@ class ArtifactsApi:
         query, wishes = read_query(request), Wishes.of(request)
         latest_only = query_bool(request, "latest_in_repository") is True
 
-        def read(connection: Snapshot) -> tuple[list[Json], int]:
+        def read(connection: Snapshot) -> tuple[list[Artifact], list[Json], int]:
             found, total = queries.list_artifacts(
                 connection,
                 repository=repository,
@@ -129,10 +140,18 @@ class ArtifactsApi:
                 wanted=query.wanted,
                 part=query.part,
             )
-            return artifact_views(connection, found, project, wishes), total
+            return found, artifact_views(connection, found, project, wishes), total
 
-        shown, total = await self._access.read(read)
+        found, shown, total = await self._access.read(read)
+        await self._complete(found, shown)
         return listed(request, shown, total=total, paging=query.paging)
+
+    async def _complete(self, found: Sequence[Artifact], shown: Sequence[Json]) -> None:
+        """Add the attributes that no record has."""
+        missing = await self._attributes.missing(found)
+        for artifact, view in zip(found, shown, strict=True):
+            if artifact.digest in missing:
+                view["extra_attrs"] = queries.decoded(missing[artifact.digest])
 
 
 def artifact_views(connection: Snapshot, found: Sequence[Artifact], project: Project, wishes: Wishes) -> list[Json]:

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.additions import Additions
 from twinhull.catalog.artifacts import Artifacts
+from twinhull.catalog.attributes import Attributes
 from twinhull.catalog.chart_store import ChartStore
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.icons import Icons
@@ -89,7 +90,13 @@ def stored_subjects(
     labelling = Labelling(store=store, executor=executor)
     return [
         RepositoriesApi(access=access, places=places, repositories=repositories),
-        ArtifactsApi(access=access, places=places, repositories=repositories, tagging=tagging),
+        ArtifactsApi(
+            access=access,
+            places=places,
+            repositories=repositories,
+            tagging=tagging,
+            attributes=Attributes(artifacts=stored.artifacts, additions=additions),
+        ),
         TagsApi(access=access, places=places, repositories=repositories, tagging=tagging),
         AdditionsApi(places=places, additions=additions),
         ArtifactLabelsApi(access=access, places=places, labelling=labelling),
