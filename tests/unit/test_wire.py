@@ -117,6 +117,8 @@ async def test_source_of_an_older_release_is_read_from(agent: Agent) -> None:
     await until(lambda: agent.store.vector().get("0a") == 2)
     with agent.store.write() as transaction:
         assert (transaction.values(PROJECT, "old") or {})["owner"] == "admin"
+    # Told after the commit, by the loop.
+    await until(lambda: len(agent.arrived) >= 2)
     assert [change.kind for _, change in agent.arrived][:2] == [PROJECT.name, MANIFEST.name]
     hello = msgspec.msgpack.decode(await stream.out.receive() or b"")
     assert hello["protocol"] == 1
