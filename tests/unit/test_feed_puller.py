@@ -228,7 +228,8 @@ async def test_reader_is_not_sure_while_it_lacks_what_the_source_has_from_others
     await until(lambda: value(a.store, "p", "n") == "1")
     puller.distrust()
     await until(lambda: puller.source_vector.get("c", 0) >= 1)
-    assert puller.sure_until_s == 0
+    # On a slow machine a's patience may have ended already, and then nothing is lacking.
+    assert puller.sure_until_s == 0 or value(b.store, "p", "n") == "1"
     stuck.back.open.set()
     await until(lambda: puller.sure_until_s > 0)
     assert value(b.store, "p", "n") == "1"
