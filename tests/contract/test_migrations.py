@@ -105,7 +105,7 @@ def test_new_columns_are_filled_from_the_records_when_a_database_is_upgraded(emp
     with store.write() as transaction:
         transaction.create(MANIFEST, content_key("library/app", "d"), {"media_type": "m", "type": "CHART"})
     with empty.write() as connection:
-        for index in ("manifests_by_accessory_of", "manifests_listed"):
+        for index in ("manifests_by_accessory_of", "manifests_listed", "repositories_listed", "repositories_by_age"):
             connection.execute(text(f"DROP INDEX {index}"))
         for table, column in (("members", "project_life"), ("members", "entity_life"), ("robots", "project_life")):
             connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

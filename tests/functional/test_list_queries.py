@@ -35,7 +35,7 @@ def counted() -> Iterator[list[str]]:
 def manifest(transaction: Transaction, repository: str, number: int, **fields: object) -> str:
     """Write an artifact down, and return its digest."""
     digest = f"sha256:{number:064x}"
-    said = {"media_type": "m", "type": "IMAGE", "pushed_ms": number, "annotations": {}, **fields}
+    said = {"media_type": "m", "type": "IMAGE", "attributes": "{}", "pushed_ms": number, "annotations": {}, **fields}
     transaction.put_content(digest, b'{"manifests": []}')
     transaction.create(MANIFEST, content_key(repository, digest), said, number=transaction.next_id(MANIFEST))
     return digest

@@ -128,7 +128,7 @@ def _chosen(repository: str, project: str, wanted: Wanted) -> Select[Any]:
         query = query.where(equals(manifests.c.repository, repository))
     if project:
         query = query.where(repositories.c.project == project)
-    query = query.where(_base(wanted), *_tag_conditions(wanted))
+    query = query.where(_base(wanted), *_tag_conditions(repository, wanted))
     return _FIELDS.filtered(query, wanted)
 
 
@@ -137,7 +137,7 @@ def _base(wanted: Wanted) -> ColumnElement[bool]:
     return literal(value=True) if wanted.exact("base") == "*" else manifests.c.listed.is_(True)
 
 
-def _tag_conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _tag_conditions(repository: str, wanted: Wanted) -> list[ColumnElement[bool]]:
     condition = wanted.get("tags")
     if condition is None:
         return []
@@ -149,6 +149,10 @@ def _tag_conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
         named = contains(tags.c.name, condition.part)
     else:
         raise Invalid("tags takes *, nil, a name, or ~ and a part of it")
+    if repository:
+        # Looked for among the repository's tags once, not artifact by artifact.
+        held = select(tags.c.digest).where(equals(tags.c.repository, repository), named)
+        return [manifests.c.digest.in_(held)]
     return [exists().where(tags.c.repository == manifests.c.repository, tags.c.digest == manifests.c.digest, named)]
 
 

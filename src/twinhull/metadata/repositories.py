@@ -47,15 +47,25 @@ _FIELDS: Final = Fields(
 )
 
 
-def _all() -> Select[Any]:
-    return select(repositories, projects.c.id.label("project_id"), projects.c.public).join(
-        projects, projects.c.name == repositories.c.project
+def _whole(names: Select[Any]) -> Select[Any]:
+    """Return the query for all that is shown of the repositories whose names another query chooses."""
+    chosen = names.with_only_columns(repositories.c.name).subquery()
+    return (
+        select(repositories, projects.c.id.label("project_id"), projects.c.public)
+        .select_from(chosen)
+        .join(repositories, repositories.c.name == chosen.c.name)
+        .join(projects, projects.c.name == repositories.c.project)
     )
+
+
+def _names(in_projects: Iterable[str] | None) -> Select[Any]:
+    query = select(repositories.c.name)
+    return query if in_projects is None else query.where(repositories.c.project.in_(list(in_projects)))
 
 
 def find_repository(connection: Connection, name: str) -> Repository | None:
     """Return the repository of that name."""
-    rows = connection.execute(_all().where(equals(repositories.c.name, name))).mappings().all()
+    rows = connection.execute(_whole(_names(None).where(equals(repositories.c.name, name)))).mappings().all()
     return next(iter(_with_counts(connection, rows)), None)
 
 
@@ -69,22 +79,23 @@ def list_repositories(
     connection: Connection, *, in_projects: Iterable[str] | None, wanted: Wanted = ANYTHING, part: Slice = EVERYTHING
 ) -> tuple[list[Repository], int]:
     """Return that part of the repositories of these projects or of all, newest first, and how many there are in all."""
-    query = _all()
-    if in_projects is not None:
-        query = query.where(repositories.c.project.in_(list(in_projects)))
-    query = _FIELDS.select(query, wanted)
-    rows = connection.execute(part.of(query)).mappings().all()
-    return _with_counts(connection, rows), count(connection, query)
+    chosen = _names(in_projects)
+    if "projectid" in wanted.conditions or any(key == "projectid" for key, _ in wanted.order):
+        chosen = chosen.join(projects, projects.c.name == repositories.c.project)
+    chosen = _FIELDS.filtered(chosen, wanted)
+    # The page is found in an index that holds all it takes; only then are the rows read that are in it.
+    page = part.of(chosen.order_by(*_FIELDS.ordering(wanted)))
+    rows = connection.execute(_whole(page).order_by(*_FIELDS.ordering(wanted))).mappings().all()
+    return _with_counts(connection, rows), count(connection, chosen)
 
 
 def search_repositories(
     connection: Connection, name_part: str, *, in_projects: Iterable[str] | None, limit: int
 ) -> list[Repository]:
     """Return repositories whose name contains the text, by name, at most so many."""
-    query = _all().where(contains(repositories.c.name, name_part)).order_by(repositories.c.name).limit(limit)
-    if in_projects is not None:
-        query = query.where(repositories.c.project.in_(list(in_projects)))
-    return _with_counts(connection, connection.execute(query).mappings().all())
+    chosen = _names(in_projects).where(contains(repositories.c.name, name_part)).order_by(repositories.c.name).limit(limit)
+    rows = connection.execute(_whole(chosen).order_by(repositories.c.name)).mappings().all()
+    return _with_counts(connection, rows)
 
 
 def count_repositories_by_visibility(connection: Connection, *, in_projects: Iterable[str] | None) -> dict[bool, int]:

@@ -18,6 +18,9 @@ repositories: Final = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Index("repositories_by_project", "project", "name"),
+    # For lists, newest first, of one project and of all.
+    Index("repositories_listed", "project", "created_ms", "id", "name"),
+    Index("repositories_by_age", "created_ms", "id", "project", "name"),
     Index("repositories_by_id", "id"),
     info=DERIVED,
 )
@@ -55,7 +58,7 @@ manifests: Final = Table(
     Index("manifests_by_subject", "repository", "subject"),
     Index("manifests_by_accessory_of", "repository", "accessory_of"),
     # Holds all that it takes to find a page of a repository's list and to count it.
-    Index("manifests_listed", "repository", "listed", "pushed_ms", "id", "tagged"),
+    Index("manifests_listed", "repository", "listed", "pushed_ms", "id", "tagged", "digest"),
     Index("manifests_by_digest", "digest"),
     Index("manifests_by_id", "id"),
     info=DERIVED,
@@ -70,7 +73,7 @@ manifest_blobs: Final = Table(
     # Non-distributable layers are named but need not be here.
     Column("required", Boolean, nullable=False),
     Index("manifest_blobs_by_repository", "repository", "blob"),
-    Index("manifest_blobs_by_blob", "blob"),
+    Index("manifest_blobs_by_blob", "blob", "size"),
     info=DERIVED,
 )
 manifest_children: Final = Table(
