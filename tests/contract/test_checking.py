@@ -173,6 +173,7 @@ def test_peers_change_is_taken_though_what_is_here_is_damaged(filled: Store, clo
     assert differing(filled, tmp_path) == set()
 
 
+LIBRARY = (PROJECT.name, "library")
 TAMPERINGS = {
     "changed": ("UPDATE members SET role = 1", (MEMBER.name, KEY)),
     "removed": ("DELETE FROM tags", (TAG.name, tag_key("library/app", "latest"))),
@@ -182,8 +183,21 @@ TAMPERINGS = {
     ),
     "container": ("UPDATE projects SET public = (1 = 1)", (PROJECT.name, "library")),
     "alias": ("INSERT INTO id_aliases (kind, id, key) VALUES ('user', 77, 'alice')", (USER.name, "alice")),
+    "counted": ("INSERT INTO project_usage VALUES ('library', 77) ON CONFLICT (project) DO UPDATE SET bytes = 77", LIBRARY),
     "dead": ("UPDATE records SET dead = (1 = 1) WHERE kind = 'robot'", (ROBOT.name, "library+ci")),
 }
+
+
+def test_others_get_the_processor_now_and_then_and_not_for_every_record(filled: Store, tmp_path: Path) -> None:
+    breaths: list[int] = []
+    with filled.write() as transaction:
+        for number in range(1500):
+            transaction.create(SETTING, f"setting {number}", {"value": number})
+    with filled.read() as connection:
+        assert checking.differing_rows(connection, tmp_path / "scratch.db", lambda: breaths.append(1)) == []
+    derived = sum(table.info == DERIVED for table in schema.metadata.sorted_tables)
+    # Two pages of records are copied, two are projected, and each table is compared.
+    assert len(breaths) == 2 + 2 + derived
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)

@@ -16,7 +16,8 @@ from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.summaries import bucket_of, is_content, is_whole
 from twinhull.metadata.tables.columns import DERIVED
 from twinhull.metadata.tables.log import records
-from twinhull.records.kinds import KINDS, MANIFEST, content_key
+from twinhull.metadata.tables.usage import project_usage
+from twinhull.records.kinds import KINDS, MANIFEST, PROJECT, content_key
 from twinhull.records.merge import decode, is_dead
 
 _PAGE: Final = 1000
@@ -89,6 +90,8 @@ def differing_rows(connection: Connection, scratch: Path, breathe: Callable[[], 
                     for row in _differences(connection, beside, table):
                         found[record_of_row(table, row)] = None
                     breathe()
+            for project in _miscounted(connection, beside):
+                found[PROJECT.name, project] = None
         return [name for name in found if name not in unreadable.damaged]
     finally:
         engine.dispose()
@@ -108,7 +111,8 @@ def _do_not_sync(connection: Any, _record: object) -> None:  # noqa: ANN401 - th
 
 def _copy_records(connection: Connection, beside: Connection, breathe: Callable[[], None]) -> _Copied:
     copied = _Copied(set(), [])
-    for page in connection.execute(_ALL_RECORDS.execution_options(yield_per=_ROWS_AT_ONCE)).partitions():
+    rows = connection.execute(_ALL_RECORDS.execution_options(yield_per=_ROWS_AT_ONCE))
+    for page in rows.partitions(_ROWS_AT_ONCE):
         whole = []
         for row in page:
             kind = KINDS.get(row.kind)
@@ -147,6 +151,14 @@ def _differences(connection: Connection, beside: Connection, table: Table) -> It
             if here is not None and there is not None and tuple(here) != tuple(there):
                 yield here
             here, there = next(real, None), next(made, None)
+
+
+def _miscounted(connection: Connection, beside: Connection) -> list[str]:
+    """Return the projects of which what is stored was counted otherwise; nothing stored may have a row, or none."""
+    ours, theirs = (
+        {project: size for project, size in one.execute(select(project_usage)) if size} for one in (connection, beside)
+    )
+    return sorted(project for project in {*ours, *theirs} if ours.get(project) != theirs.get(project))
 
 
 def _key(row: Row[Any] | None, names: list[str]) -> tuple[Any, ...] | None:

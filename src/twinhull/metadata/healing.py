@@ -7,14 +7,17 @@ from typing import Final
 
 import msgspec
 
+from twinhull.kit.reference import project_of
+from twinhull.metadata.projections.usage import recount
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.summaries import bucket_of, from_log, is_content, is_whole
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change
-from twinhull.records.kinds import KINDS, split_content_key
+from twinhull.records.kinds import BLOB, KINDS, MANIFEST, PROJECT, split_content_key
 from twinhull.records.merge import Record, decode, merge
 
 _ROW: Final = Statement("SELECT record, bucket, summary FROM records WHERE kind = :kind AND key = :key")
+_COUNTED: Final = frozenset({PROJECT.name, MANIFEST.name, BLOB.name})
 _CONTENT: Final = Statement("SELECT content FROM manifest_contents WHERE digest = :digest")
 
 
@@ -47,6 +50,9 @@ def heal_rows(transaction: Transaction, kind: str, key: str) -> bool:
         transaction.forget(rules, key)
     else:
         transaction.replace(rules, key, record)
+    if kind in _COUNTED:
+        # Rows that came and went behind the node's back were not counted.
+        recount(transaction.connection, key if rules is PROJECT else project_of(split_content_key(key)[0]))
     return True
 
 

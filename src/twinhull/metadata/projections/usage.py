@@ -37,6 +37,23 @@ _ADD: Final = Statement(
 )
 
 
+# Each blob and manifest of the project once.
+_RECOUNT: Final = Statement(
+    "INSERT INTO project_usage (project, bytes) SELECT CAST(:project AS VARCHAR(255)),"
+    " (SELECT coalesce(sum(size), 0) FROM (SELECT digest, max(size) AS size FROM (SELECT digest, size FROM blob_links"
+    " WHERE substr(repository, 1, :length) = :prefix UNION ALL SELECT blob AS digest, size FROM manifest_blobs"
+    " WHERE required AND substr(repository, 1, :length) = :prefix) AS named GROUP BY digest) AS blobs)"
+    " + (SELECT coalesce(sum(size), 0) FROM (SELECT digest, max(manifest_bytes) AS size FROM manifests"
+    " WHERE substr(repository, 1, :length) = :prefix GROUP BY digest) AS held)"
+    " WHERE (1 = 1) ON CONFLICT (project) DO UPDATE SET bytes = excluded.bytes"
+)
+
+
+def recount(connection: Connection, project: str) -> None:
+    """Count all that is in the project anew; takes time by what is stored, so it is for mending alone."""
+    _RECOUNT.run(connection, {"project": project, **_within(f"{project}/")})
+
+
 def count_link(connection: Connection, repository: str, digest: str, size: int | None) -> None:
     """Count a blob's link that comes into a repository, or goes from it (None)."""
     row = _LINK.first(connection, {"repository": repository, "digest": digest})
