@@ -98,7 +98,8 @@ def _dies_in_join(act: Act, point: FailPoint) -> None:
     with act.clients():
         node.start("" if is_member else act.node("b").invite(), wait=False)
         assert node.becomes_ready(_LIMIT_S), "the newcomer did not become ready"
-    act.heal()
+    # All blobs of the cluster are to be fetched.
+    act.heal(_LIMIT_S)
 
 
 @scenario("die-join-answered", spoils=True)

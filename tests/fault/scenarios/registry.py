@@ -60,7 +60,8 @@ def played(chosen: Scenario, site: Site, seed: str, *, minutes: float = 10.0) ->
     failure = ""
     try:
         chosen.play(act)
-        act.heal()
+        if not act.healed_s:
+            act.heal()
         act.judge()
     except Exception:  # noqa: BLE001 - whatever it was, it is told, and the next scenario has its turn
         failure = traceback.format_exc(limit=4) + "\n" + site.differences()
