@@ -24,6 +24,8 @@ from twinhull.replication.protocol import (
     CheckQuery,
     KeptAnswer,
     KeptQuery,
+    PresenceAnswer,
+    PresenceQuery,
     RecordQuery,
     RecordsAnswer,
     SummaryAnswer,
@@ -164,6 +166,15 @@ class SimulatedPeer:
         async def answer() -> VersionVector:
             await self._machine.listening.admit(self._source)
             return await self._machine.listening.answers.vector()
+
+        return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
+
+    async def presence(self, query: PresenceQuery, *, timeout_s: float) -> PresenceAnswer:
+        """Return what the peer lacks of these records and blobs."""
+
+        async def answer() -> PresenceAnswer:
+            await self._machine.listening.admit(self._source)
+            return await self._machine.listening.answers.presence(query)
 
         return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
 

@@ -147,6 +147,8 @@ class _Worker:
         )
         own = own_face(
             peers=self._peers,
+            store=self._store,
+            executor=self._executor,
             identity=self._callers,
             admission=self._admission,
             clock=self._clock,

@@ -32,6 +32,7 @@ from twinhull.replication.protocol import (
     HoldRequest,
     KeptQuery,
     OfferAnswer,
+    PresenceQuery,
     RecordAnswer,
     RecordQuery,
     RecordsOffer,
@@ -122,6 +123,7 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/summary", self.summary)
         application.router.add_post("/peer/v1/vector", self.vector)
         application.router.add_post("/peer/v1/blobs/kept", self.kept)
+        application.router.add_post("/peer/v1/presence", self.presence)
         application.router.add_post(_OPEN_TO_REMOVED, self.removal)
         application.router.add_post("/peer/v1/bucket", self.bucket)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
@@ -221,6 +223,11 @@ class PeerRoutes:
     async def vector(self, _request: web.Request) -> web.Response:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return web.Response(body=msgspec.msgpack.encode(VectorAnswer(vector=await self._answers.vector())))
+
+    async def presence(self, request: web.Request) -> web.Response:
+        """Return what this node lacks of the named records and blobs."""
+        query = _read(await request.read(), PresenceQuery)
+        return web.Response(body=msgspec.msgpack.encode(await self._answers.presence(query)))
 
     async def removal(self, request: web.Request) -> web.Response:
         """Return the record of the asking node's removal, if it was removed."""

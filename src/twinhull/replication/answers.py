@@ -15,8 +15,18 @@ from twinhull.records.merge import decode, is_dead, values_of
 from twinhull.replication.comparing import SUMMARY_FORM, roots_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed, SubscriberLink
-from twinhull.replication.protocol import Hello, KeptAnswer, KeptQuery, RecordQuery, SummaryAnswer, check_greeting
+from twinhull.replication.protocol import (
+    Hello,
+    KeptAnswer,
+    KeptQuery,
+    PresenceAnswer,
+    PresenceQuery,
+    RecordQuery,
+    SummaryAnswer,
+    check_greeting,
+)
 from twinhull.replication.threads import in_thread
+from twinhull.replication.whereabouts import present
 
 # Who collects garbage is not kept waiting longer by a peer that is behind.
 _CATCH_UP_S: Final = 10.0
@@ -100,6 +110,10 @@ class Answers:
     async def vector(self) -> VersionVector:
         """Return what this node has applied: a restored node learns from it what it has forgotten."""
         return await in_thread(self._engine.executor, self._engine.store.vector)
+
+    async def presence(self, query: PresenceQuery) -> PresenceAnswer:
+        """Return what this node lacks of these records and blobs."""
+        return await in_thread(self._engine.executor, present, self._engine.store, self._engine.blobs, query)
 
     async def removal(self, node: str) -> list[Change]:
         """Return the record of a node that was removed, for itself to learn of it; nothing of a member."""

@@ -13,7 +13,7 @@ from twinhull.kit.errors import DurabilityUnreached, TwinhullError, Unavailable
 from twinhull.records.change import Change
 from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
-from twinhull.replication.link import LEVELS, Beyond, Call, Ended, Fetch, Find, Grown, Notice, Reach, Result, Status
+from twinhull.replication.link import LEVELS, Beyond, Call, Ended, Fetch, Find, Grown, Locate, Notice, Reach, Result, Status
 from twinhull.replication.neighbours import REMOVED_HINT, Neighbour
 from twinhull.replication.overview import Overview
 from twinhull.replication.protocol import (
@@ -23,6 +23,7 @@ from twinhull.replication.protocol import (
     UploadGrew,
 )
 from twinhull.replication.threads import in_thread
+from twinhull.replication.whereabouts import whereabouts
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ class WorkerCalls:
             case Beyond():
                 reached = await self._engine.transfers.wait_beyond(Digest(call.digest), call.number, call.offset)
                 return -1 if reached is None else reached
+            case Locate():
+                return msgspec.json.encode(await whereabouts(self._engine, call.records, call.blobs)).decode()
             case Status():
                 if self._overview is None:
                     raise Unavailable("nothing is known of the cluster yet")

@@ -67,6 +67,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     """Ask how this node and its peers are. The answer is what `cluster status --json` prints."""
 
 
+class Locate(msgspec.Struct, frozen=True, kw_only=True, tag="locate"):
+    """Ask all nodes what they have of these records and blobs. The answer is a JSON list, a node each."""
+
+    records: list[tuple[str, str]]
+    blobs: list[tuple[str, int]]
+
+
 class Grown(msgspec.Struct, frozen=True, kw_only=True, tag="grown"):
     """Notice: an upload of this node has so many bytes on disk."""
 
@@ -81,7 +88,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
     digest: str | None
 
 
-Call = Reach | Find | Fetch | Beyond | Status
+Call = Reach | Find | Fetch | Beyond | Status | Locate
 Notice = Grown | Ended
 Result = str | int | bool
 

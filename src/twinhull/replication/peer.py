@@ -14,6 +14,8 @@ from twinhull.replication.protocol import (
     FromSubscriber,
     KeptAnswer,
     KeptQuery,
+    PresenceAnswer,
+    PresenceQuery,
     RecordsAnswer,
     SummaryAnswer,
 )
@@ -76,6 +78,10 @@ class Peer(Protocol):
 
     async def vector(self, *, timeout_s: float) -> VersionVector:
         """Return what the peer has applied."""
+        ...
+
+    async def presence(self, query: PresenceQuery, *, timeout_s: float) -> PresenceAnswer:
+        """Return what the peer lacks of these records and blobs."""
         ...
 
     async def removal(self, *, timeout_s: float) -> list[Change]:

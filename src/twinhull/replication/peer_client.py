@@ -32,6 +32,8 @@ from twinhull.replication.protocol import (
     KeptAnswer,
     KeptQuery,
     OfferAnswer,
+    PresenceAnswer,
+    PresenceQuery,
     RecordAnswer,
     RecordQuery,
     RecordsAnswer,
@@ -176,6 +178,10 @@ class PeerClient:
         """Return what the peer has applied."""
         answer = await self._post("/vector", RecordQuery(kind="", key=""), timeout_s=timeout_s)
         return _read(answer, VectorAnswer).vector
+
+    async def presence(self, query: PresenceQuery, *, timeout_s: float) -> PresenceAnswer:
+        """Return what the peer lacks of these records and blobs."""
+        return _read(await self._post("/presence", query, timeout_s=timeout_s), PresenceAnswer)
 
     async def removal(self, *, timeout_s: float) -> list[Change]:
         """Return the record of this node's removal if the peer, which turns it away, knows of one."""

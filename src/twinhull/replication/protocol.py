@@ -264,6 +264,20 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     vector: VersionVector
 
 
+class PresenceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records (kind and key) and blobs a node is asked for."""
+
+    records: list[tuple[str, str]]
+    blobs: list[str]
+
+
+class PresenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node lacks of them."""
+
+    lacking_records: int
+    lacking_blobs: list[str]
+
+
 class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which bucket of the state root is looked into."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from twinhull.blobs.store import BlobStore, Upload
 from twinhull.kit.clock import Clock
@@ -20,7 +22,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Reach, Status
+from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Locate, Reach, Status
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
 
@@ -113,6 +115,17 @@ class RemotePeers:
         try:
             async with asyncio.timeout(_STATUS_LIMIT_S):
                 return str(await self._link.call(Status()))
+        except TimeoutError as error:
+            raise PeerUnavailable("this node's agent does not answer", hint="see its log") from error
+
+    async def locate(self, records: list[tuple[str, str]], blobs: list[tuple[str, int]]) -> list[dict[str, Any]]:
+        """Return per node what it has of these; raises PeerUnavailable while this node's agent does not answer."""
+        try:
+            async with asyncio.timeout(_STATUS_LIMIT_S):
+                found: list[dict[str, Any]] = msgspec.json.decode(
+                    str(await self._link.call(Locate(records=records, blobs=blobs))), type=list[dict[str, Any]]
+                )
+                return found
         except TimeoutError as error:
             raise PeerUnavailable("this node's agent does not answer", hint="see its log") from error
 

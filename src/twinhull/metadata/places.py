@@ -1,0 +1,60 @@
+"""In which repositories a digest is, and what belongs to it there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from twinhull.metadata import members
+from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifests
+from twinhull.records.kinds import BLOB, MANIFEST, content_key
+
+_PLACES_MAX: Final = 100
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One repository that has a digest: the records it takes to pull it there, and the blobs with their sizes."""
+
+    repository: str
+    records: list[tuple[str, str]]
+    blobs: list[tuple[str, int]]
+
+
+def places_of(connection: Connection, digest: str) -> list[Place]:
+    """Return the repositories that have the digest as a manifest or, if none has, as a blob; at most 100 of each."""
+    query = select(manifests.c.repository).where(manifests.c.digest == digest).order_by(manifests.c.repository)
+    repositories = [row.repository for row in connection.execute(query.limit(_PLACES_MAX))]
+    if repositories:
+        return [_of_manifest(connection, repository, digest) for repository in repositories]
+    found = []
+    for table, column in ((blob_links, blob_links.c.digest), (manifest_blobs, manifest_blobs.c.blob)):
+        rows = connection.execute(select(table.c.repository, table.c.size).where(column == digest).limit(_PLACES_MAX))
+        named = {row.repository: int(row.size) for row in rows}
+        for repository, size in sorted(named.items()):
+            # What makes it visible there: its own link, or any manifest that names it.
+            manifest = members.a_manifest_naming(connection, repository, digest)
+            record = (MANIFEST.name, manifest) if manifest is not None else (BLOB.name, digest)
+            found.append(
+                Place(
+                    repository=repository,
+                    records=[(record[0], content_key(repository, record[1]))],
+                    blobs=[(digest, size)],
+                )
+            )
+    return found
+
+
+def _of_manifest(connection: Connection, repository: str, digest: str) -> Place:
+    due, seen = [digest], {digest}
+    while due:
+        for child in members.children_of_manifest(connection, repository, due.pop()):
+            if child not in seen:
+                seen.add(child)
+                due.append(child)
+    return Place(
+        repository=repository,
+        records=[(MANIFEST.name, content_key(repository, manifest)) for manifest in sorted(seen)],
+        blobs=members.all_blobs_of(connection, repository, digest),
+    )
