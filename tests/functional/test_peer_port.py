@@ -16,12 +16,14 @@ import pytest
 from aiohttp import ClientSession, web
 
 from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.config.bandwidth import parse_limits
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.port import PeerPort
 from twinhull.replication.certificates import server_name
+from twinhull.replication.pace import Pace
 from twinhull.replication.peer_client import PeerClient
 from twinhull.replication.protocol import BULK_PROTOCOL, VectorAnswer
 from twinhull.replication.tails import Tails
@@ -51,6 +53,7 @@ class Port:
         self.blobs = FilesystemBlobs(tmp_path / "data")
         self.tails = Tails(self.blobs, SystemClock(), rest_max_s=5)
         self.sent_bytes = 0
+        self.pace = Pace((), str, SystemClock())
         self.number = 0
         self.session: ClientSession | None = None
         # What is answered to a question.
@@ -72,7 +75,7 @@ class Port:
 @asynccontextmanager
 async def listening(port: Port) -> AsyncIterator[None]:
     """Serve until the block is left."""
-    bulk = BulkServer(OpenGate(), port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent)  # type: ignore[arg-type]
+    bulk = BulkServer(OpenGate(), port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent, pace=port.pace)  # type: ignore[arg-type]
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -121,6 +124,17 @@ async def test_member_gets_a_blob_whole_and_from_an_offset_on(port: Port) -> Non
         assert await asyncio.to_thread(download, client) == CONTENT
         assert await asyncio.to_thread(download, client, 1000) == CONTENT[1000:]
         assert port.sent_bytes == 2 * len(CONTENT) - 1000
+
+
+async def test_blob_takes_as_long_as_its_peers_limit_lets_it(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    port.pace = Pace(parse_limits("peer=4"), str, SystemClock())
+    async with listening(port):
+        clock = SystemClock()
+        began_s = clock.monotonic_s()
+        assert await asyncio.to_thread(download, port.client()) == CONTENT
+        # All but the first quarter of a megabyte waits: 190 ms at 4 MB/s.
+        assert clock.monotonic_s() - began_s > 0.15
 
 
 async def test_blob_that_is_not_here_is_unknown(port: Port) -> None:

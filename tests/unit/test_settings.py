@@ -196,6 +196,7 @@ class TestOrder:
             "limits.connection_backlog": "256",
             "cluster.advertise": "h:1",
             "trusted_proxies": "10.0.0.0/8",
+            "transfer.limits": "far=5@08:00-18:00",
         }.get(path, "127.0.0.1:7")
         if path == "limits.connection_backlog":
             text = "256"

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
+from twinhull.config.bandwidth import parse_limits
 from twinhull.config.values import (
     PORT_MAX,
     Address,
@@ -63,6 +64,19 @@ class DurabilitySettings:
         """Refuse what makes no sense."""
         _check(self.ack_timeout_s > 0, "durability.ack_timeout_s must be more than 0")
         _check(self.full_copies >= 1, "durability.full_copies must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """Bytes of blobs on their way to peers."""
+
+    limits: Annotated[str, "`PEER=MB_PER_SECOND@HH:MM-HH:MM`, several by commas, `*` for every other peer; empty: no limit"] = (
+        ""
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit."""
+        parse_limits(self.limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +199,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     durability: DurabilitySettings = field(default_factory=DurabilitySettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     gc: GcSettings = field(default_factory=GcSettings)

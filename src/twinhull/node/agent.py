@@ -13,8 +13,9 @@ from aiohttp import web
 
 from twinhull.auth.sealing import Sealer
 from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.config.bandwidth import parse_limits
 from twinhull.config.settings import Settings
-from twinhull.config.values import Address, OnPeerLoss
+from twinhull.config.values import OnPeerLoss
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.parts import database_of, own_node, trust_of
@@ -34,6 +35,7 @@ from twinhull.replication.joining import Doorkeeper
 from twinhull.replication.link import LinkServer, socket_name
 from twinhull.replication.mending import Mending
 from twinhull.replication.overview import Overview
+from twinhull.replication.pace import Pace
 from twinhull.replication.page import SyncPage
 from twinhull.replication.peer_client import peer_clients
 from twinhull.replication.renewal import Renewal
@@ -81,7 +83,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         routes = PeerRoutes(
             engine, gate=gate, answers=Answers(engine), mending=mending, calls=calls, doorkeeper=doorkeeper, relay=relay
         )
-        await _listen_to_peers(stack, settings.cluster_address, trust=trust, engine=engine, routes=routes, gate=gate)
+        await _listen_to_peers(stack, settings, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
         upkeep = Upkeep(settings, engine, mending, metrics)
         overview.also(upkeep.alarms)
@@ -122,10 +124,12 @@ def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:
 
 
 async def _listen_to_peers(
-    stack: AsyncExitStack, address: Address, *, trust: Trust, engine: Engine, routes: PeerRoutes, gate: Gate
+    stack: AsyncExitStack, settings: Settings, *, trust: Trust, engine: Engine, routes: PeerRoutes, gate: Gate
 ) -> None:
     runner = await _serving(stack, routes.application())
-    bulk = BulkServer(gate, engine.blobs, engine.tails, tls=trust.server_context(), on_sent=engine.sent)
+    address = settings.cluster_address
+    pace = Pace(parse_limits(settings.transfer.limits), engine.neighbours.name_of, engine.clock)
+    bulk = BulkServer(gate, engine.blobs, engine.tails, tls=trust.server_context(), on_sent=engine.sent, pace=pace)
     stack.push_async_callback(in_thread, engine.executor, bulk.close)
     if runner.server is None:
         raise RuntimeError("the runner has not been set up")

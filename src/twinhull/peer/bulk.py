@@ -23,6 +23,7 @@ from twinhull.blobs.store import BlobStore
 from twinhull.kit.digest import parse_digest
 from twinhull.kit.errors import BlobUploadUnknown, Invalid, NotFound, ProtocolError, TwinhullError
 from twinhull.peer.gate import Gate
+from twinhull.replication.pace import Pace
 from twinhull.replication.protocol import BULK_PROTOCOL
 from twinhull.replication.tails import Tails
 from twinhull.web.errors import status_of
@@ -47,7 +48,14 @@ class BulkServer:
     """Answers `GET /peer/v1/blobs/DIGEST` and `GET /peer/v1/uploads/ID` on connections that are opened for that."""
 
     def __init__(
-        self, gate: Gate, blobs: BlobStore, tails: Tails, *, tls: ssl.SSLContext, on_sent: Callable[[str, int], None]
+        self,
+        gate: Gate,
+        blobs: BlobStore,
+        tails: Tails,
+        *,
+        tls: ssl.SSLContext,
+        on_sent: Callable[[str, int], None],
+        pace: Pace,
     ) -> None:
         """Take who may ask, what there is, the node's certificate, and what is told how many bytes went to which node."""
         self._gate = gate
@@ -57,6 +65,7 @@ class BulkServer:
         self._tls.verify_mode = ssl.CERT_REQUIRED
         self._tls.set_alpn_protocols([BULK_PROTOCOL])
         self._on_sent = on_sent
+        self._pace = pace
         self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="bulk")
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -71,6 +80,7 @@ class BulkServer:
         with self._lock:
             self._is_closed = True
             connections = list(self._open)
+        self._pace.stop()
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -127,6 +137,7 @@ class BulkServer:
             connection.sendall(_head(status, b"Content-Length: %d" % max(0, size - start)))
             buffer = memoryview(bytearray(_PIECE_BYTES))
             while count := source.readinto(buffer):
+                self._pace.wait(node, count)
                 connection.sendall(buffer[:count])
                 self._on_sent(node, count)
 
@@ -142,6 +153,7 @@ class BulkServer:
                     end = _HEAD_BYTES + count
                     buffer[:_HEAD_BYTES] = _CHUNK_HEAD % count
                     buffer[end : end + 2] = b"\r\n"
+                    self._pace.wait(node, count)
                     connection.sendall(buffer[: end + 2])
                     self._on_sent(node, count)
                     count = follower.read_into(room)

@@ -82,6 +82,11 @@ class Neighbours:
         """Return a member by its id."""
         return self._all.get(node)
 
+    def name_of(self, node: str) -> str:
+        """Return what a member is called, its id if it is none; may be asked by any thread."""
+        neighbour = self._all.get(node)
+        return neighbour.node.name if neighbour is not None else node
+
     async def refresh(self) -> None:
         """Dial who is a member now, and leave who is not."""
 
