@@ -48,7 +48,8 @@ def test_cluster_is_described_to_administrators_only(pair: Cluster) -> None:
     peer = document["members"][1]
     assert (peer["state"], peer["address"]) == ("in sync", f"http://{b.address}")
     assert {"lag_changes", "lag_bytes", "lag_s", "last_error", "sent_bytes_per_s", "received_bytes_per_s"} <= peer.keys()
-    assert document["alarms"] == []
+    # Tests before this one may have written while a node was away, a moment ago.
+    assert {alarm["name"] for alarm in document["alarms"]} <= {"writes-degraded"}
     for user, status in (("", 401), ("nobody", 401)):
         connection, answer = connected(a, "application/json", user, "Wrong12345")
         with closing(connection):
