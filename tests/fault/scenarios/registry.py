@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.support.promises import Verdict
-from tests.support.site import Act, Site, new_act, start_over
+from tests.support.site import HEALING_MAX_S, Act, Site, new_act, start_over
 from twinhull.kit.clock import SystemClock
 
 Play = Callable[[Act], None]
@@ -60,8 +60,8 @@ def played(chosen: Scenario, site: Site, seed: str, *, minutes: float = 10.0) ->
     failure = ""
     try:
         chosen.play(act)
-        if not act.healed_s:
-            act.heal()
+        # Whatever was done after it was healed last; a scenario may have given itself more time before.
+        act.heal(max(HEALING_MAX_S, act.healed_s))
         act.judge()
     except Exception:  # noqa: BLE001 - whatever it was, it is told, and the next scenario has its turn
         failure = traceback.format_exc(limit=4) + "\n" + site.differences()
