@@ -35,6 +35,8 @@ from twinhull.replication.trust import (
 _TIMEOUT_S: Final = 15.0
 # It becomes a label of the name in the node's certificate: nothing that could read as another node's.
 _NODE_ID: Final = re.compile(r"[0-9a-f]{8}")
+# Also the name of one that died in the middle of its join, before it knew that it was let in.
+_NAME_TAKEN: Final = "choose another --name, or take that node out first: twinhull cluster remove NAME"
 
 
 class Admitted(NamedTuple):
@@ -74,7 +76,7 @@ class Doorkeeper:
         with self._store.write() as transaction:
             current = members.nodes(transaction.connection)
             if any(node.name == wish.name for node in current):
-                raise JoinRefused(f"a node named {wish.name[:64]!r} is a member already", hint="choose another --name")
+                raise JoinRefused(f"a node named {wish.name[:64]!r} is a member already", hint=_NAME_TAKEN)
             if _NODE_ID.fullmatch(wish.node) is None:
                 raise JoinRefused(f"{wish.node[:64]!r} cannot be a node id")
             if transaction.get(NODE, wish.node) is not None:
