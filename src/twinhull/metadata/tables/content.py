@@ -95,7 +95,7 @@ tags: Final = Table(
     Column("immutable", Boolean, nullable=False),
     Column("pushed_ms", BigInteger, nullable=False),
     Column("pushed_by", name_type(512), nullable=False),
-    Index("tags_by_digest", "repository", "digest"),
+    Index("tags_by_digest", "repository", "digest", "name"),
     info=DERIVED,
 )
 blob_links: Final = Table(
