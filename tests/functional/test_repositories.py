@@ -121,3 +121,20 @@ class TestRepositories:
         for name, status in (("dev", 403), ("guest", 403), ("maintainer", 200)):
             assert (await site.user(name, PASSWORD)("DELETE", f"{PATH}/app")).status == status
         assert (await site.anonymous("DELETE", f"{PATH}/app")).status == 401
+
+    async def test_every_path_of_a_repository_is_answered_for_what_is_there_and_what_is_not(self, site: AccountsNode) -> None:
+        await push(site.admin, "library/app", "v1")
+        api = site.admin
+        shown = await api.ok(200, "GET", "/projects/library/repositories/app")
+        await api.ok(200, "PUT", "/projects/library/repositories/app", {"description": "d"})
+        assert (await api.ok(200, "GET", "/projects/library/repositories/app")) | {
+            "update_time": shown["update_time"]
+        } == shown | {"description": "d"}
+        assert await api.ok(200, "GET", "/projects/library/repositories/app/artifacts/v1/accessories") == []
+        assert len(await api.ok(200, "GET", "/projects/library/repositories/app/artifacts/v1/tags")) == 1
+        await api.ok(404, "GET", "/projects/library/repositories/app/artifacts/v1/additions/vulnerabilities")
+        await api.ok(404, "POST", "/projects/library/repositories/app/artifacts/v1/labels", {"id": 9})
+        await api.ok(404, "DELETE", "/projects/library/repositories/app/artifacts/v1/labels/9")
+        await api.ok(404, "DELETE", "/projects/library/repositories/app/artifacts/v1/tags/v9")
+        await api.ok(200, "DELETE", "/projects/library/repositories/app/artifacts/v1/tags/v1")
+        await api.ok(404, "GET", "/projects/library/repositories/app/artifacts/v1/tags")
