@@ -123,6 +123,22 @@ class TestPulls:
         assert [row["pull_time"] == NEVER for row in listed] == [False, True]
         assert (await site.admin.ok(200, "GET", f"{LIST}/v2"))["pull_time"] == NEVER
 
+    async def test_audit_log_says_who_pulled_what_by_which_name(self, site: AccountsNode) -> None:
+        digest = await push(site.admin, "library/app", "v1")
+        for _ in range(2):
+            assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200
+        assert (await site.anonymous("GET", f"/v2/library/app/manifests/{digest}", accept=OCI_IMAGE)).status == 200
+        await site.pulls.flush()
+        found = await site.admin.ok(200, "GET", "/audit-logs?q=operation%3Dpull")
+        assert sorted((row["username"], row["resource"], row["resource_type"]) for row in found) == [
+            ("admin", "library/app:v1", "artifact"),
+            ("anonymous", f"library/app:{digest}", "artifact"),
+        ]
+        await site.admin.ok(200, "PUT", "/configurations", {"disabled_audit_log_event_types": "pull_artifact"})
+        assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200
+        await site.pulls.flush()
+        assert len(await site.admin.ok(200, "GET", "/audit-logs?q=operation%3Dpull")) == 2
+
     async def test_what_was_deleted_is_not_counted_and_begins_anew(self, site: AccountsNode) -> None:
         await push(site.admin, "library/app", "v1")
         assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200

@@ -6,14 +6,18 @@ Each node writes its own counts; readers add them up. What a crash takes are the
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from twinhull.catalog.audit import Deed, record_deed
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import TwinhullError
+from twinhull.kit.reference import project_of
+from twinhull.metadata.accounts import find_setting
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MANIFEST, PULLS, content_key, pulls_key
@@ -23,6 +27,8 @@ _log = structlog.get_logger(__name__)
 FLUSH_INTERVAL_S: Final = 10.0
 # So many different artifacts are remembered; further ones wait for the next interval uncounted.
 PULLED_MAX: Final = 20_000
+# So many who pulled the same are told apart in an interval.
+_DEEDS_MAX: Final = 1000
 
 
 @dataclass(slots=True)
@@ -30,6 +36,8 @@ class _Pulled:
     count: int = 0
     last_ms: int = 0
     tags: dict[str, int] = field(default_factory=dict)
+    # How often by whom, and by which name.
+    deeds: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Pulls:
@@ -42,8 +50,8 @@ class Pulls:
         self._clock = clock
         self._pulled: dict[tuple[str, str], _Pulled] = {}
 
-    def count(self, repository: str, digest: str, tag: str = "") -> None:
-        """Count a pull of a manifest, by a tag or by its digest."""
+    def count(self, repository: str, digest: str, tag: str = "", *, user: str = "") -> None:
+        """Count a pull of a manifest, by a tag or by its digest; with a user's name, note it for the audit log too."""
         key = repository, digest
         pulled = self._pulled.get(key)
         if pulled is None:
@@ -54,6 +62,8 @@ class Pulls:
         pulled.last_ms = self._clock.unix_ms()
         if tag:
             pulled.tags[tag] = pulled.last_ms
+        if user and len(pulled.deeds) < _DEEDS_MAX:
+            pulled.deeds[user, tag or digest] += 1
 
     async def run(self, interval_s: float = FLUSH_INTERVAL_S) -> None:
         """Write down what was counted, time after time, and once more when cancelled."""
@@ -81,20 +91,48 @@ class Pulls:
             after.count += before.count
             after.last_ms = max(after.last_ms, before.last_ms)
             after.tags = before.tags | after.tags
+            after.deeds += before.deeds
 
     def _write(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
         whole: dict[str, _Pulled] = {}
         with self._store.write() as transaction:
+            is_audited = _is_audited(transaction)
             for (repository, digest), each in pulled.items():
                 # It may be gone by now.
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
                     continue
                 _add(transaction, pulls_key(repository, digest, transaction.node), each)
+                if is_audited:
+                    _note(transaction, repository, each)
                 of_all = whole.setdefault(repository, _Pulled())
                 of_all.count += each.count
                 of_all.last_ms = max(of_all.last_ms, each.last_ms)
             for repository, of_all in whole.items():
                 _add(transaction, pulls_key(repository, "", transaction.node), of_all)
+
+
+def _is_audited(transaction: Transaction) -> bool:
+    """Tell whether the cluster's settings want pulls in the audit log."""
+    disabled = str(find_setting(transaction.connection, "disabled_audit_log_event_types") or "")
+    skipped = bool(find_setting(transaction.connection, "skip_audit_log_database"))
+    return not skipped and "pull_artifact" not in (each.strip() for each in disabled.split(","))
+
+
+def _note(transaction: Transaction, repository: str, pulled: _Pulled) -> None:
+    """Append who pulled it, once for each and each name, however often that was since the last time."""
+    for (user, reference), times in pulled.deeds.items():
+        resource = f"{repository}:{reference}"
+        record_deed(
+            transaction,
+            Deed(
+                username=user,
+                operation="pull",
+                resource_type="artifact",
+                resource=resource,
+                project=project_of(repository),
+                description=f"pull artifact: {resource}" + (f", {times} times" if times > 1 else ""),
+            ),
+        )
 
 
 def _add(transaction: Transaction, key: str, pulled: _Pulled) -> None:

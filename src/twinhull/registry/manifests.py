@@ -46,14 +46,14 @@ class ManifestHandlers:
         self._deleting = deleting
         self._durability = durability
 
-    async def get(self, request: Request, target: Target, _caller: Caller) -> Answer:
+    async def get(self, request: Request, target: Target, caller: Caller) -> Answer:
         """Answer GET and HEAD with the manifest."""
         repository, reference = target
         found = self._artifacts.remembered(repository, reference)
         if found is None:
             found = await self._artifacts.pull(repository, parse_manifest_reference(reference))
         if request.scope["method"] == "GET" and not request.header(b"user-agent").startswith(_REPLICATION):
-            self._pulls.count(repository, found.digest, "" if ":" in reference else reference)
+            self._pulls.count(repository, found.digest, "" if ":" in reference else reference, user=caller.name)
         if matches_etag(request, found.digest):
             return Answer(304, [API_VERSION, digest_header(found.digest), etag(found.digest)])
         headers = _headers(found)[":" in reference]
