@@ -41,7 +41,7 @@ THERE: Final[dict[str, Any]] = {
 }
 # Bodies that would be taken from somebody who may: a drawn one seldom would be.
 TAKEN: Final[dict[str, Any]] = {
-    "members": {"role_id": 1, "member_user": {"username": "plain"}},
+    "members": {"role_id": 1, "member_user": {"username": "bystander"}},
     "robots": robot_body("other", SECRET),
     "schedule": {"schedule": {"type": "Manual"}, "parameters": {}},
     "sysadmin": {"sysadmin_flag": True},
@@ -67,6 +67,8 @@ class World:
         node = self.node
         await make_user(node, "owner")
         await make_user(node, "plain")
+        # Made a member by the administrator's requests, and never asks for anything.
+        await make_user(node, "bystander")
         await make_project(node.user("owner", PASSWORD), SECRET)
         await make_project(node.admin, "elsewhere")
         robot = await node.admin.ok(201, "POST", "/robots", robot_body("ci", "elsewhere"))

@@ -290,6 +290,11 @@ class TestScanners:
         bad = {"name": "x", "url": other.url, "auth": "Bearer", "access_credential": "wrong"}
         assert (await site.admin("POST", "/scanners/ping", bad)).status == 400
 
+    @pytest.mark.parametrize("identifier", ["", "a b", "x" * 65, "\0"])
+    async def test_choice_of_what_is_no_identifier_is_refused(self, site: AccountsNode, identifier: str) -> None:
+        await make_project(site.admin, "team")
+        assert (await site.admin("PUT", "/projects/team/scanner", {"uuid": identifier})).status == 400
+
     async def test_who_may_choose_a_projects_scanner(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "team")
         await make_user(site, "alice")

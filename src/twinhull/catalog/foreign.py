@@ -34,6 +34,19 @@ class ScannerEndpoint:
     skip_cert_verify: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """A mail server, with what opens it."""
+
+    host: str
+    port: int
+    # Both empty for one that asks nobody to log in.
+    username: str = ""
+    password: str = field(default="", repr=False)
+    # TLS from the first byte.
+    tls: bool = False
+
+
 class Foreign(Protocol):
     """Asks foreign registries and scanners, each with a short limit of time and bytes."""
 
@@ -47,6 +60,10 @@ class Foreign(Protocol):
 
     async def scanner_metadata(self, endpoint: ScannerEndpoint) -> Mapping[str, Any]:
         """Return what a scanner's adapter says of itself; raises Unavailable."""
+        ...
+
+    async def mail_answers(self, server: MailServer) -> bool:
+        """Tell whether a mail server answers, and takes the login where there is one."""
         ...
 
     async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Invalid, NotFound, Unavailable
 
 _PREFIX: Final = "scanner API"
-_ID_LENGTH_MAX: Final = 64
+_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class _ChoiceBody(msgspec.Struct):
@@ -132,7 +133,7 @@ class ScannersApi:
         """Let a project have a scanner of its own."""
         _, project = await self._access.project(request, "scanner", "create")
         body = await read_body(request, _ChoiceBody)
-        if not 1 <= len(body.uuid) <= _ID_LENGTH_MAX:
+        if not _ID.fullmatch(body.uuid):
             raise Invalid("missing uuid of scanner")
         changed = await self._scanners.choose(project.name, body.uuid)
         return nothing(headers=await self._access.settled(request, changed.seq))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
+import smtplib
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from twinhull.catalog.foreign import Endpoint, ScannerEndpoint
+from twinhull.catalog.foreign import Endpoint, MailServer, ScannerEndpoint
 from twinhull.kit.errors import Unavailable
 
 TIMEOUT_S: Final = 10.0
@@ -73,6 +75,10 @@ class Calls:
             raise Unavailable(f"what answers at {endpoint.url} is no scanner's adapter")
         return found
 
+    async def mail_answers(self, server: MailServer) -> bool:
+        """Tell whether a mail server answers, and takes the login where there is one."""
+        return await asyncio.to_thread(_log_in, server, self._timeout.total or TIMEOUT_S)
+
     async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
         """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
         try:
@@ -89,6 +95,21 @@ class Calls:
         connector = aiohttp.TCPConnector(ssl=context or True, force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
             yield session
+
+
+def _log_in(server: MailServer, timeout_s: float) -> bool:
+    kind = smtplib.SMTP_SSL if server.tls else smtplib.SMTP
+    try:
+        with kind(server.host, server.port, timeout=timeout_s) as connection:
+            connection.ehlo()
+            if not server.tls and connection.has_extn("starttls"):
+                connection.starttls(context=ssl.create_default_context())
+                connection.ehlo()
+            if server.username:
+                connection.login(server.username, server.password)
+    except (*_FAILURES, smtplib.SMTPException):
+        return False
+    return True
 
 
 async def _opens(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:

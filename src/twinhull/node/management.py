@@ -12,11 +12,13 @@ from twinhull.auth.passwords import PasswordChecker
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
+from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability
 from twinhull.harbor.access import Access
 from twinhull.harbor.charts import ChartsApi
 from twinhull.harbor.errors import render, render_chart_error
+from twinhull.harbor.internal import InternalApi
 from twinhull.harbor.oidc import OidcApi
 from twinhull.harbor.places import EscapedSlashes
 from twinhull.harbor.routes import Subject, management_routes, version_routes
@@ -35,6 +37,7 @@ from twinhull.web.identity import Identity
 from twinhull.web.middleware import Forwarding
 
 ROOT: Final = "/api/v2.0"
+INTERNAL: Final = "/api/internal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,13 @@ def management_faces(parts: Parts) -> list[Mounted]:
             prefixes=("/service/token", "/api/version"),
             face=routed("", [*tokens.routes(), *version_routes()]),
             render_error=render,
+        ),
+        Mounted(
+            name="internal",
+            prefixes=(f"{INTERNAL}/",),
+            face=routed(INTERNAL, _internal(parts).routes()),
+            render_error=render,
+            admit=parts.admission,
         ),
         Mounted(
             name="core",
@@ -167,6 +177,12 @@ def _system(parts: Parts) -> list[Subject]:
             external_url=parts.external_url,
         ),
     ]
+
+
+def _internal(parts: Parts) -> InternalApi:
+    """Return what administrators call of Harbor's own services."""
+    configurations = Configurations(store=parts.store, executor=parts.executor, sealer=parts.sealer)
+    return InternalApi(access=_access(parts), configurations=configurations)
 
 
 def _rules(parts: Parts) -> Sequence[Subject]:

@@ -23,6 +23,7 @@ from twinhull.harbor.gc import GcApi
 from twinhull.harbor.immutability import ImmutabilityApi
 from twinhull.harbor.jobs import JobsApi
 from twinhull.harbor.labels import LabelsApi
+from twinhull.harbor.mail import MailApi
 from twinhull.harbor.preheat import PreheatApi
 from twinhull.harbor.preheating import PreheatingApi
 from twinhull.harbor.purges import PurgesApi
@@ -54,6 +55,7 @@ def rule_subjects(
         WebhooksApi(access=access, documents=documents, sealer=sealer),
         AllowlistApi(access=access, documents=documents),
         AuditLogsApi(access=access),
+        MailApi(access=access, sealer=sealer, foreign=calls),
         AdaptersApi(access=access),
         RegistriesApi(access=access, documents=documents, sealer=sealer, foreign=calls),
         ReplicationApi(access=access, documents=documents, origin_of=origin_of),
