@@ -67,6 +67,14 @@ bench: $(TEST) clients ## Measure throughput, latency and CPU side by side with 
 faults: $(TEST) clients ## Play all fault scenarios on real nodes (as root): ONLY=names SEED=word MINUTES=10
 	$(BIN)/python -m tests.fault.scenarios $(if $(ONLY),--only '$(ONLY)') $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')
 
+.PHONY: simulate
+simulate: $(TEST) ## Simulate clusters in trouble: SEEDS=2000 of them, or one of them again, told at length: SEED=123
+	@$(BIN)/python -m tools.simulate $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) $(if $(MUTANT),--mutant $(MUTANT))
+
+.PHONY: simulate-mutants
+simulate-mutants: $(TEST) ## See that the simulation finds what is wrong in each of a dozen broken versions of the program
+	@$(BIN)/python -m tools.simulate --mutants
+
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements
 requirements: ## Pin requirements/*.in with hashes (needs uv)

@@ -12,7 +12,7 @@ from tools.simulate.host import Host
 from tools.simulate.operations import Image, Write
 from tools.simulate.promises import Memory, judge_right
 from tools.simulate.worker import Worker
-from tools.simulate.world import TEAM, World
+from tools.simulate.world import ROBOTS, TEAM, USERS, Asked, World
 from twinhull.kit.errors import TwinhullError
 from twinhull.records.kinds import MEMBER, ROBOT, USER, member_key, tag_key
 
@@ -20,8 +20,6 @@ T = TypeVar("T")
 
 REPOSITORIES: Final = ("library/app", "team/app")
 TAGS: Final = ("v1", "v2", "latest")
-USERS: Final = ("ada", "bob")
-ROBOTS: Final = ("ci", "cd")
 # Harbor's numbers; a developer or more may push.
 ROLES: Final = (1, 4, 2, 3, 5)
 _PAUSE_S: Final = 0.5
@@ -40,13 +38,13 @@ class Client:
     async def run(self, until_s: float) -> None:
         """Do one thing after the other."""
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
-            (self._push, 30),
+            (self._push, 25),
             (self._delete_tag, 6),
             (self._delete_manifest, 5),
-            (self._pull, 30),
-            (self._change_user, 8),
-            (self._change_member, 12),
-            (self._change_robot, 6),
+            (self._pull, 20),
+            (self._change_user, 12),
+            (self._change_member, 20),
+            (self._change_robot, 8),
             (self._look_at_rights, 10),
         ]
         choices, weights = [action for action, _ in actions], [weight for _, weight in actions]
@@ -84,14 +82,16 @@ class Client:
         self._memory.wrote(world.ledger.by_operation.get(operation, ()), host)
         return host
 
-    async def _read(self, read: Callable[[Worker], Awaitable[T]], host: Host) -> tuple[T] | None:
-        """Return the answer, None if there is none."""
+    async def _read(self, read: Callable[[Worker], Awaitable[T]], host: Host) -> tuple[T, Asked] | None:
+        """Return the answer and what goes with it, None if there is none."""
         if host.worker is None:
             return None
+        began_s, sure_of = self._world.loop.time(), host.vouched_for()
         try:
-            return (await host.worker.request(read),)
+            answer = await host.worker.request(read)
         except (TwinhullError, ConnectionError, TimeoutError):
             return None
+        return answer, Asked(host, began_s, sure_of & host.vouched_for())
 
     # -- content ---------------------------------------------------------------------------------------------------
 
@@ -109,10 +109,12 @@ class Client:
         other = host if self._chance.random() < 0.6 else None
         if await self._write("push", lambda worker: operations.push_manifest(worker, repository, one, tag), other):
             self._pushed.append((repository, one))
+            await self._pull_tag(repository, tag)
 
     async def _delete_tag(self) -> None:
         repository, tag = self._chance.choice(REPOSITORIES), self._chance.choice(TAGS)
-        await self._write("delete tag", lambda worker: operations.delete_content(worker, repository, tag))
+        if await self._write("delete tag", lambda worker: operations.delete_content(worker, repository, tag)):
+            await self._pull_tag(repository, tag)
 
     async def _delete_manifest(self) -> None:
         if self._pushed:
@@ -120,12 +122,14 @@ class Client:
             await self._write("delete manifest", lambda worker: operations.delete_content(worker, repository, one.digest))
 
     async def _pull(self) -> None:
-        repository, tag, host = self._chance.choice(REPOSITORIES), self._chance.choice(TAGS), self._host()
-        began_s = self._world.loop.time()
+        await self._pull_tag(self._chance.choice(REPOSITORIES), self._chance.choice(TAGS))
+
+    async def _pull_tag(self, repository: str, tag: str) -> None:
+        host = self._host()
         if host is not None and (found := await self._read(lambda worker: operations.pull(worker, repository, tag), host)):
             self._world.trace.add(f"pull {repository}:{tag} at {host.name}: {found[0]}")
             self._world.count("pull")
-            self._memory.read(tag_key(repository, tag), found[0], host, began_s)
+            self._memory.read(tag_key(repository, tag), *found)
 
     # -- accounts --------------------------------------------------------------------------------------------------
 
@@ -138,6 +142,7 @@ class Client:
         else:
             sysadmin = self._chance.random() < 0.5
             await self._write("set sysadmin", lambda worker: operations.set_sysadmin(worker, name, sysadmin=sysadmin))
+        await self._look_at_user(name)
 
     async def _change_member(self) -> None:
         name, role, draw = self._chance.choice(USERS), self._chance.choice(ROLES), self._chance.random()
@@ -147,6 +152,7 @@ class Client:
             await self._write("set role", lambda worker: operations.set_role(worker, TEAM, name, role))
         else:
             await self._write("remove member", lambda worker: operations.remove_member(worker, TEAM, name))
+        await self._look_at_user(name)
 
     async def _change_robot(self) -> None:
         name, draw = self._chance.choice(ROBOTS), self._chance.random()
@@ -158,18 +164,28 @@ class Client:
             await self._write("disable robot", lambda worker: operations.set_disabled(worker, key, disable=disable))
         else:
             await self._write("delete robot", lambda worker: operations.delete_robot(worker, key))
+        await self._look_at_robot(name)
 
     async def _look_at_rights(self) -> None:
-        host, began_s = self._host(), self._world.loop.time()
-        if host is None:
-            return
-        self._world.count("look at rights")
         if self._chance.random() < 0.7:
-            name = self._chance.choice(USERS)
-            if await self._read(lambda worker: operations.may_push(worker, name, TEAM), host) == (True,):
-                judge_right(self._world, MEMBER.name, member_key(TEAM, "u", name), host, began_s)
-                judge_right(self._world, USER.name, name, host, began_s)
+            await self._look_at_user(self._chance.choice(USERS))
         else:
-            key = f"{TEAM}+{self._chance.choice(ROBOTS)}"
-            if await self._read(lambda worker: operations.is_in_force(worker, f"robot${key}"), host) == (True,):
-                judge_right(self._world, ROBOT.name, key, host, began_s)
+            await self._look_at_robot(self._chance.choice(ROBOTS))
+
+    async def _look_at_user(self, name: str) -> None:
+        host = self._host()
+        if host is not None:
+            self._world.count("look at rights")
+            found = await self._read(lambda worker: operations.may_push(worker, name, TEAM), host)
+            if found is not None and found[0]:
+                judge_right(self._world, MEMBER.name, member_key(TEAM, "u", name), found[1])
+                judge_right(self._world, USER.name, name, found[1])
+
+    async def _look_at_robot(self, name: str) -> None:
+        host = self._host()
+        if host is not None:
+            self._world.count("look at rights")
+            key = f"{TEAM}+{name}"
+            found = await self._read(lambda worker: operations.is_in_force(worker, f"robot${key}"), host)
+            if found is not None and found[0]:
+                judge_right(self._world, ROBOT.name, key, found[1])

@@ -7,12 +7,10 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import func, select
-
 from tests.support.memory_blobs import MemoryBlobs
 from tools.simulate.disk import MemoryDatabase, empty_database
 from tools.simulate.facts import Ledger, WitnessedStore
-from tools.simulate.loop import Process, VirtualClock, current_process
+from tools.simulate.loop import Process, VirtualClock, current_process, nowhere
 from tools.simulate.network import Network
 from tools.simulate.peers import Listening, SimulatedLink, SimulatedPeer
 from tools.simulate.trust import SimulatedTrust
@@ -20,7 +18,6 @@ from tools.simulate.worker import Worker
 from twinhull.kit.errors import TwinhullError
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
-from twinhull.metadata.tables.own import hybrid_clock
 from twinhull.peer.gate import Gate
 from twinhull.records.change import VersionVector
 from twinhull.replication.answers import Answers
@@ -30,10 +27,9 @@ from twinhull.replication.mending import Mending
 from twinhull.replication.own_past import settle_by_answers
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
-from twinhull.replication.trust import INVITE_LIFETIME_MS, secret_hash
 
 _ASK_S: Final = 2.0
-_QUICK_S: Final = 0.002
+_QUICK_S: Final = 0.02
 _AGAIN_S: Final = 1.0
 _SLOW_S: Final = 0.4
 
@@ -64,8 +60,12 @@ class Host:
         self._worker: Worker | None = None
         self.has_slow_disk = False
         self.is_paused = False
-        # When it was last down, slow, full, or had a wrong clock.
+        # When it was last slow, full, paused, or had a wrong clock; and when a process of it last died or began.
         self._bad_s = 0.0
+        self._turned_s = 0.0
+        # When its database was last put back; and whether it is being taken out of the cluster.
+        self.restored_s = -1e9
+        self.is_leaving = False
         network.machines[node] = self
 
     # -- what others see -------------------------------------------------------------------------------------------
@@ -115,20 +115,24 @@ class Host:
         """Note that until now something was wrong with it."""
         self._bad_s = self.network.loop.time()
 
-    def good_since_s(self) -> float:
-        """Return since when nothing has been wrong with it; the end of time if something is."""
-        is_bad = self.has_slow_disk or self.is_paused or self.database.is_full or self.clock.off_ms or not self.is_serving
+    def _note_turn(self) -> None:
+        self._turned_s = self.network.loop.time()
+
+    def well_since_s(self) -> float:
+        """Return since when its disk and clock have been right; the end of time if they are not."""
+        is_bad = self.has_slow_disk or self.is_paused or self.database.is_full or self.clock.off_ms
         return 1e9 if is_bad else self._bad_s
 
-    def stamp_ms(self) -> int:
-        """Return how far its hybrid clock has come."""
-        with self.database.read() as connection:
-            return int(connection.execute(select(func.max(hybrid_clock.c.ms))).scalar() or 0)
+    def up_since_s(self) -> float:
+        """Return since when all its processes have been running; the end of time if they are not."""
+        return self._turned_s if self.is_serving else 1e9
 
-    def remember_invite(self, secret: str) -> None:
-        """Keep an invite, as `twinhull cluster invite` does."""
-        with self.store().write() as transaction:
-            members.add_invite(transaction.connection, secret_hash(secret), self.clock.unix_ms() + INVITE_LIFETIME_MS)
+    def vouched_for(self) -> frozenset[str]:
+        """Return the nodes of which it is sure to have all that they have acknowledged, so that it answers alone."""
+        if self._listening is None or not SyncPage(self._pages).is_sure(self.clock):
+            return frozenset()
+        neighbours = self._listening.engine.neighbours.active()
+        return frozenset(one.node.id for one in neighbours if one.puller.reachable)
 
     def vector(self) -> VersionVector:
         """Return what its disk has."""
@@ -153,7 +157,8 @@ class Host:
         return Process(f"{self._node} {kind}", self._disk_delay_s)
 
     def _disk_delay_s(self) -> float:
-        return self.network.chance.random() * (_SLOW_S if self.has_slow_disk else _QUICK_S)
+        chance = self.network.chance
+        return chance.random() * _SLOW_S if self.has_slow_disk else chance.random() ** 4 * _QUICK_S
 
     def start(self) -> None:
         """Switch it on, and start the node."""
@@ -209,13 +214,18 @@ class Host:
 
     def start_agent(self) -> None:
         """Start the process that talks to others."""
-        self.note_bad()
+        self._note_turn()
         self._process("agent").spawn(self._run_agent())
 
     async def _run_agent(self) -> None:
         process = current_process()
         store = self.store()
-        await in_thread(self._executor, store.refresh_position)
+        try:
+            await in_thread(self._executor, store.refresh_position)
+        except TwinhullError:
+            # It ends, and its supervisor starts another one.
+            self.network.loop.call_later(_AGAIN_S, self.start_agent, context=nowhere())
+            return
         engine = Engine(
             identity=self.trust.identity(),
             trust=self.trust,
@@ -235,7 +245,7 @@ class Host:
 
     def start_worker(self) -> None:
         """Start the process that takes requests."""
-        self.note_bad()
+        self._note_turn()
         self._worker = Worker(
             self._process("worker"),
             store=self.store(),
@@ -251,9 +261,15 @@ class Host:
 
     def kill_agent(self) -> None:
         """Kill the process that talks to others; a supervisor starts it again."""
-        self.note_bad()
+        self._note_turn()
         if self._agent is not None:
             self._agent.kill()
+        self._release_uploads()
+
+    def _release_uploads(self) -> None:
+        """Let go of what a dead process had claimed, as the kernel does with its locks."""
+        for held in self._blobs.pending.values():
+            held.claimed_by = None
 
     def kill(self, *, power: bool) -> None:
         """Kill all processes, with the machine's power or without."""
@@ -263,14 +279,10 @@ class Host:
         for process in (self._starting, self._agent, self._worker.process if self._worker else None):
             if process is not None:
                 process.kill()
+        self._release_uploads()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def has_state(self) -> bool:
         """Tell whether it has taken over the cluster's state."""
         return self.trust.is_ready()
-
-    def is_member(self) -> bool:
-        """Tell whether, as far as its disk tells, it is a member."""
-        with self.database.read() as connection:
-            return members.is_member(connection, self._node)

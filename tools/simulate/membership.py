@@ -8,14 +8,16 @@ from typing import Final
 from tools.simulate.host import Host
 from tools.simulate.world import World
 from twinhull.kit.errors import TwinhullError
+from twinhull.metadata import members
 from twinhull.records.kinds import NODE
 from twinhull.replication.joining import Admitted, Doorkeeper
 from twinhull.replication.threads import in_thread
-from twinhull.replication.trust import JoinRequest
+from twinhull.replication.trust import INVITE_LIFETIME_MS, JoinRequest, secret_hash
 
 _JOIN_S: Final = 15.0
 _STILL_SERVING_S: Final = 2.0
-_START_S: Final = 8.0
+_LOOKS: Final = 6
+_HEARD_S: Final = 1.5
 # More than clocks are ever set wrong.
 _LATER_MS: Final = 2 * 3_600_000
 
@@ -30,7 +32,7 @@ async def join(world: World, member: Host) -> None:
 
     async def admit() -> Admitted:
         secret = member.trust.new_invite("").secret
-        await in_thread(engine.executor, member.remember_invite, secret)
+        await in_thread(engine.executor, _remember_invite, member, secret)
         wish = JoinRequest(
             secret=secret,
             node=newcomer.node,
@@ -59,8 +61,14 @@ async def join(world: World, member: Host) -> None:
     newcomer.start()
 
 
+def _remember_invite(member: Host, secret: str) -> None:
+    with member.store().write() as transaction:
+        members.add_invite(transaction.connection, secret_hash(secret), member.clock.unix_ms() + INVITE_LIFETIME_MS)
+
+
 async def leave(world: World, host: Host) -> None:
     """Let a node tell the others that it leaves, and switch it off."""
+    host.is_leaving = True
     await _delete(host, host.node)
     world.drop(host)
 
@@ -70,6 +78,7 @@ async def remove(world: World, host: Host) -> None:
     other = world.pick(lambda one: one is not host and one.is_serving and one.has_state())
     if other is None:
         return
+    host.is_leaving = True
     await _delete(other, host.node)
     await asyncio.sleep(world.chance.random() * _STILL_SERVING_S)
     world.drop(host)
@@ -107,8 +116,11 @@ async def calm(world: World) -> None:
         if not host.is_serving:
             host.kill(power=False)
             host.start()
-    await asyncio.sleep(_START_S)
-    _drop_forgotten(world)
+    for _ in range(_LOOKS):
+        await asyncio.sleep(_HEARD_S)
+        if all(host.is_serving for host in world.hosts):
+            break
+    _drop_strangers(world)
     known = {host.node for host in world.hosts}
     for host in world.hosts:
         for node in host.others():
@@ -116,10 +128,25 @@ async def calm(world: World) -> None:
                 await _delete(host, node.id)
 
 
-def _drop_forgotten(world: World) -> None:
-    """Take away machines of which nobody knows: who let them in had forgotten it when an old copy was put back."""
+def _drop_strangers(world: World) -> None:
+    """Take away the machines that do not know the others, or that the others do not know.
+
+    Who let a node in was gone for good, or had forgotten it when an old copy was put back, before the others heard of it: then
+    nobody can tell it from an impostor, and it has to be invited anew.
+    """
+    known = {host.node: {node.id for node in host.others()} for host in world.hosts}
+    circles: list[set[str]] = []
+    for host in world.hosts:
+        circle, due = {host.node}, [host.node]
+        while due:
+            one = due.pop()
+            friends = {other for other in known[one] if other in known and one in known[other]} - circle
+            circle |= friends
+            due.extend(sorted(friends))
+        circles.append(circle)
+    largest = max(circles, key=len, default=set())
     for host in list(world.hosts):
-        others = [other for other in world.hosts if other is not host]
-        if others and not any(host.node in {node.id for node in other.others()} for other in others):
-            world.trace.add(f"{host.name} is forgotten")
+        if host.node not in largest:
+            world.trace.add(f"{host.name} is a stranger")
+            world.count("nodes that nobody knew any more")
             world.drop(host)

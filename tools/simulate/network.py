@@ -26,7 +26,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 _CONNECT_S: Final = 2.0
-_GOOD_MAX_S: Final = 0.008
+_GOOD_MAX_S: Final = 0.06
 _SICK_MAX_S: Final = 2.5
 
 
@@ -64,7 +64,8 @@ class Line:
 
     def carry(self, action: Callable[[], None], *, not_before_s: float = 0.0) -> float:
         """Do something at the other end, and return when, if the line is whole then."""
-        delay_s = self._chance.random() * (_SICK_MAX_S if self.is_sick else _GOOD_MAX_S)
+        # Mostly quick, now and then late: what is late shows what somebody did not wait for.
+        delay_s = self._chance.random() * _SICK_MAX_S if self.is_sick else self._chance.random() ** 4 * _GOOD_MAX_S
         when_s = max(self._loop.time() + delay_s, not_before_s)
         self._loop.call_at(when_s, self._arrive, action, context=nowhere())
         return when_s
@@ -150,6 +151,8 @@ class Network:
         self._lines: dict[tuple[str, str], Line] = {}
         # The share of frames that come twice, or in another order.
         self.twisted = 0.0
+        # When it was so last.
+        self.twisted_s = -1e9
         self.counts: dict[str, int] = {}
 
     def line(self, source: str, target: str) -> Line:

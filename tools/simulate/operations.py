@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from tools.simulate.worker import Worker
+from tools.simulate.world import ROBOT_PERMISSIONS
 from twinhull.auth.permissions import PUSH
 from twinhull.catalog.accounts import ADMIN_ID, NewUser
 from twinhull.catalog.pushing import Push
@@ -22,9 +23,6 @@ from twinhull.metadata.store import Store
 from twinhull.replication.threads import in_thread
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
-ROBOT_PERMISSIONS: Final = [
-    {"kind": "project", "namespace": "team", "access": [{"resource": "repository", "action": "pull", "effect": ""}]}
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

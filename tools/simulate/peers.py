@@ -42,11 +42,11 @@ class Listening:
 
     def __init__(self, engine: Engine, gate: Gate, answers: Answers, calls: WorkerCalls, mending: Mending) -> None:
         """Take the real thing."""
-        self.mending = mending
         self.engine = engine
         self.gate = gate
         self.answers = answers
         self.calls = calls
+        self.mending = mending
 
     async def admit(self, node: str) -> None:
         """Return if that node may ask, else raise why not."""

@@ -8,12 +8,10 @@ from typing import Final
 
 from tools.simulate.facts import Fact
 from tools.simulate.host import Host
-from tools.simulate.world import World
+from tools.simulate.world import Asked, World
 from twinhull.records.kinds import MEMBER, ROBOT, TAG, USER
 from twinhull.records.merge import Value
 
-# After a fault has ended, nodes find each other again and catch up within this time.
-SETTLE_S: Final = 6.0
 PUSHERS: Final = frozenset({1, 4, 2})
 
 
@@ -45,20 +43,20 @@ class Memory:
             if fact.kind == TAG.name:
                 self._floors.setdefault(fact.key, []).append(Floor(fact, host.node))
 
-    def read(self, key: str, digest: str | None, host: Host, began_s: float) -> None:
+    def read(self, key: str, digest: str | None, asked: Asked) -> None:
         """Judge an answer by what this client knew, and remember it."""
         facts = self._world.ledger.of(TAG.name, key)
         explaining = [fact for fact in facts if target_of(fact) == digest]
         for floor in self._floors.get(key, ()):
-            if floor.fact.lost or not self._world.were_joined(floor.node, host.node, began_s - SETTLE_S):
+            if not self._world.must_know(floor.fact, floor.node, asked):
                 continue
             if all(floor.fact.saw(fact) for fact in explaining):
                 self._world.fail(
-                    f"{key} at {host.name} is {digest}, older than what {floor.fact.node} wrote as "
+                    f"{key} at {asked.host.name} is {digest}, older than what {floor.fact.node} wrote as "
                     f"{floor.fact.origin}:{floor.fact.seq} and {floor.node} told this client of"
                 )
-        if len(explaining) == 1 and explaining[0].acked_s < began_s:
-            self._floors.setdefault(key, []).append(Floor(explaining[0], host.node))
+        if len(explaining) == 1 and explaining[0].acked_s < asked.began_s:
+            self._floors.setdefault(key, []).append(Floor(explaining[0], asked.host.node))
 
 
 def _may_not_push(fact: Fact) -> bool:
@@ -76,14 +74,14 @@ def _is_deleted(fact: Fact) -> bool:
 _REVOKES: Final = {MEMBER.name: _may_not_push, ROBOT.name: _is_disabled, USER.name: _is_deleted}
 
 
-def judge_right(world: World, kind: str, key: str, host: Host, began_s: float) -> None:
+def judge_right(world: World, kind: str, key: str, asked: Asked) -> None:
     """Judge that a node let somebody do something, which the record of that key can forbid."""
     revokes = _REVOKES[kind]
     facts = world.ledger.of(kind, key)
     grants = [fact for fact in facts if not revokes(fact)]
     for fact in facts:
-        if not revokes(fact) or fact.acked_s >= began_s or not world.were_joined(fact.node, host.node, began_s - SETTLE_S):
+        if not revokes(fact) or fact.acked_s >= asked.began_s or not world.must_know(fact, fact.node, asked):
             continue
         if all(fact.saw(grant) for grant in grants):
-            world.fail(f"{kind} {key} has a right at {host.name} that {fact.origin}:{fact.seq} took away")
+            world.fail(f"{kind} {key} has a right at {asked.host.name} that {fact.origin}:{fact.seq} took away")
             return

@@ -108,9 +108,10 @@ class Storm:
                 await self._last(0.05, 1)
 
     async def _twisted(self) -> None:
-        self._world.network.twisted = 0.03
+        network = self._world.network
+        network.twisted, network.twisted_s = 0.03, 1e9
         await self._last(1, 6)
-        self._world.network.twisted = 0.0
+        network.twisted, network.twisted_s = 0.0, self._world.loop.time()
 
     # -- machines --------------------------------------------------------------------------------------------------
 
@@ -118,7 +119,8 @@ class Storm:
         host = self._world.pick(lambda host: host.is_serving)
         if host is not None:
             host.kill_agent()
-            await asyncio.sleep(_SUPERVISOR_S)
+            # For so long its workers answer alone, if a peer has promised that they may.
+            await self._last(0.1, 1.4)
             if host.worker is not None:
                 host.start_agent()
 
@@ -126,7 +128,6 @@ class Storm:
         host = self._world.pick(lambda host: host.is_serving)
         if host is not None and host.worker is not None:
             host.worker.process.kill()
-            host.note_bad()
             await asyncio.sleep(_SUPERVISOR_S)
             if host.agent is not None and host.agent.alive:
                 host.start_worker()
@@ -187,6 +188,7 @@ class Storm:
         host.kill(power=False)
         await self._last(0.1, 3)
         host.database.put_back(content, in_place=self._chance.random() < 0.5)
+        host.restored_s = self._world.loop.time()
         self._world.lose()
         host.start()
 
@@ -217,5 +219,6 @@ class Storm:
 
     async def _go(self, how: Callable[[World, Host], Awaitable[None]]) -> None:
         host = self._world.pick(lambda host: host.is_serving and host.has_state())
-        if host is not None and sum(one.has_state() for one in self._world.hosts) > 2:
+        staying = sum(one.has_state() and not one.is_leaving for one in self._world.hosts)
+        if host is not None and not host.is_leaving and staying > 2:
             await how(self._world, host)

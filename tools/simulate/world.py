@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.simulate.facts import Ledger
+from sqlalchemy import func, select
+
+from tools.simulate.facts import Fact, Ledger
 from tools.simulate.host import Host
 from tools.simulate.loop import VirtualLoop
 from tools.simulate.network import Network, Trace
@@ -15,11 +18,29 @@ from tools.simulate.trust import SimulatedTrust
 from twinhull.catalog.accounts import create_admin
 from twinhull.catalog.projects import create_library
 from twinhull.metadata.store import Store
-from twinhull.records.kinds import NODE, PROJECT
+from twinhull.metadata.tables.own import hybrid_clock
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import MEMBER, NODE, PROJECT, ROBOT, USER, member_key
 from twinhull.replication.trust import Identity
 
 CLUSTER: Final = "c1"
 TEAM: Final = "team"
+# After a fault has ended, nodes find each other again and catch up within this time.
+SETTLE_S: Final = 4.0
+USERS: Final = ("ada", "bob")
+ROBOTS: Final = ("ci", "cd")
+ROBOT_PERMISSIONS: Final = [
+    {"kind": "project", "namespace": TEAM, "access": [{"resource": "repository", "action": "pull", "effect": ""}]}
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A node that was asked something, when, and of which nodes it was sure to have all that they had acknowledged."""
+
+    host: Host
+    began_s: float
+    sure_of: frozenset[str]
 
 
 class World:
@@ -76,8 +97,7 @@ class World:
                 transaction.create(NODE, host.node, node_fields(host, number))
             create_admin(transaction, "plain Harbor12345")
             create_library(transaction)
-            number = transaction.next_id(PROJECT)
-            transaction.create(PROJECT, TEAM, {"owner": "admin", "created_ms": 1, "updated_ms": 1}, number=number)
+            populate(transaction)
         for host in hosts[1:]:
             copy(first, host.store())
         for host in hosts:
@@ -106,21 +126,71 @@ class World:
             self.hosts.remove(host)
             self.lose()
 
-    def were_joined(self, one: str, other: str, since_s: float) -> bool:
-        """Tell whether two nodes, or one with itself, have been well and joined by good lines since then."""
-        hosts = [host for host in self.hosts if host.node in (one, other)]
-        if len(hosts) < len({one, other}) or any(host.good_since_s() > since_s for host in hosts):
+    def must_know(self, fact: Fact, teller: str, asked: Asked) -> bool:
+        """Tell whether an acknowledged write, of which one node has told, must be known by a node that was asked.
+
+        Always, if that one says itself that it has all that the writer has acknowledged. Otherwise the teller has run for a
+        while by then, the lines between them have been good, and disks and clocks right. The reader may have just been started,
+        or its agent killed: then it knows that it may be behind, and asks.
+        """
+        reader, began_s = asked.host, asked.began_s
+        told = next((host for host in self.hosts if host.node == teller), None)
+        if told is None or fact.lost or any(host.is_leaving or host.restored_s > fact.at_s for host in (told, reader)):
             return False
-        if self.clocks_were_wrong and max(host.stamp_ms() for host in hosts) > min(host.clock.unix_ms() for host in hosts):
+        if told is reader or fact.node in asked.sure_of:
+            return True
+        since_s = began_s - SETTLE_S
+        if not reader.is_serving or max(told.well_since_s(), reader.well_since_s(), told.up_since_s()) > since_s:
+            return False
+        if self.clocks_were_wrong:
+            stamp_ms = max(_stamp_ms(told), _stamp_ms(reader))
             # Its stamps may be held back by the other one.
-            return False
-        lines = [self.network.line(one, other), self.network.line(other, one)] if one != other else []
-        return self.network.twisted == 0 and all(line.good_since_s() <= since_s for line in lines)
+            if stamp_ms > min(told.clock.unix_ms(), reader.clock.unix_ms()):
+                return False
+        lines = [self.network.line(teller, reader.node), self.network.line(reader.node, teller)]
+        return max(self.network.twisted_s, *(line.good_since_s() for line in lines)) <= since_s
 
     def pick(self, among: Callable[[Host], bool] = lambda _: True) -> Host | None:
         """Draw a machine."""
         found = [host for host in self.hosts if among(host)]
         return self.chance.choice(found) if found else None
+
+
+def _stamp_ms(host: Host) -> int:
+    """Return how far a node's hybrid clock has come."""
+    with host.database.read() as connection:
+        return int(connection.execute(select(func.max(hybrid_clock.c.ms))).scalar() or 0)
+
+
+def populate(transaction: Transaction) -> None:
+    """Make a project with members and robots, so that there is something to take away from the beginning."""
+    made: dict[str, object] = {"created_ms": 1, "updated_ms": 1}
+    transaction.create(PROJECT, TEAM, {**made, "owner": "admin"}, number=transaction.next_id(PROJECT))
+    for user in USERS:
+        fields = {
+            **made,
+            "email": "",
+            "realname": user,
+            "comment": "",
+            "password_hash": "",
+            "sysadmin": False,
+            "disabled": False,
+        }
+        transaction.create(USER, user, fields, number=transaction.next_id(USER))
+        transaction.create(MEMBER, member_key(TEAM, "u", user), {**made, "role": 2}, number=transaction.next_id(MEMBER))
+    for robot in ROBOTS:
+        fields = {
+            **made,
+            "level": "project",
+            "project": TEAM,
+            "description": "",
+            "permissions": ROBOT_PERMISSIONS,
+            "disable": False,
+            "secret_hash": "",
+            "duration_days": 30,
+            "expires_at_s": -1,
+        }
+        transaction.create(ROBOT, f"{TEAM}+{robot}", fields, number=transaction.next_id(ROBOT))
 
 
 def node_fields(host: Host, slot: int) -> dict[str, object]:
