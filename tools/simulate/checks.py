@@ -72,6 +72,7 @@ def judge(world: World) -> None:
         if kind in _WANTED:
             _judge_record(world, kind, key, records.get((kind, key)))
     _judge_contents(world, first, records)
+    _judge_blobs(world, first)
     for host in (first, world.hosts[-1]):
         _judge_projections(world, host)
 
@@ -164,6 +165,15 @@ def _judge_contents(world: World, host: Host, records: Records) -> None:
                 repository, digest = split_content_key(key)
                 if content.manifest(connection, repository, digest) is None:
                     world.fail(f"manifest {key} lives and is not served at {host.name}")
+
+
+def _judge_blobs(world: World, host: Host) -> None:
+    """Want every blob that something names to be somewhere, unless the machine that had it is gone."""
+    with host.database.read() as connection:
+        named = members.named_blobs_page(connection, "", 10_000)
+    for digest, _ in named:
+        if digest not in world.lost_blobs and all(one.blobs.stat(digest) is None for one in world.hosts):
+            world.fail(f"blob {digest} is named, and no node has it any more")
 
 
 class _UndoneError(Exception):

@@ -51,7 +51,8 @@ class Host:
         self.database = MemoryDatabase(empty_database())
         self._blobs = MemoryBlobs(clock=self.clock)
         self._ledger = ledger
-        self._pages = folder / f"{node}-in-sync"
+        self._folder = folder
+        self._pages = self.scratch("in-sync")
         self._executor = NoThreads()
         self._is_on = False
         self._agent: Process | None = None
@@ -66,6 +67,7 @@ class Host:
         # When its database was last put back; and whether it is being taken out of the cluster.
         self.restored_s = -1e9
         self.is_leaving = False
+        self.is_newcomer = False
         network.machines[node] = self
 
     # -- what others see -------------------------------------------------------------------------------------------
@@ -137,6 +139,10 @@ class Host:
     def vector(self) -> VersionVector:
         """Return what its disk has."""
         return self.store().vector()
+
+    def scratch(self, name: str) -> Path:
+        """Return where a file of its own may lie."""
+        return self._folder / f"{self._node}-{name}"
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -238,7 +244,7 @@ class Host:
             settings=EngineSettings(),
         )
         gate = Gate(store, engine.neighbours.is_paused)
-        mending = Mending(engine, self._pages.with_name(f"{self._node}-made-anew.db"))
+        mending = Mending(engine, self.scratch("made-anew.db"))
         self._listening = Listening(engine, gate, Answers(engine), WorkerCalls(engine), mending)
         self._agent = process
         await engine.start()
@@ -280,9 +286,3 @@ class Host:
             if process is not None:
                 process.kill()
         self._release_uploads()
-
-    # -- looking ---------------------------------------------------------------------------------------------------
-
-    def has_state(self) -> bool:
-        """Tell whether it has taken over the cluster's state."""
-        return self.trust.is_ready()

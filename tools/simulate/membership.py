@@ -27,6 +27,7 @@ async def join(world: World, member: Host) -> None:
     if member.agent is None:
         return
     newcomer = world.new_host(joins=True)
+    newcomer.is_newcomer = True
     doorkeeper = Doorkeeper(member.trust, member.store(), member.clock)
     engine = member.engine
 
@@ -75,7 +76,7 @@ async def leave(world: World, host: Host) -> None:
 
 async def remove(world: World, host: Host) -> None:
     """Take a node out at another one; it serves on for a while before somebody switches it off."""
-    other = world.pick(lambda one: one is not host and one.is_serving and one.has_state())
+    other = world.pick(lambda one: one is not host and one.is_serving and one.trust.is_ready())
     if other is None:
         return
     host.is_leaving = True

@@ -161,6 +161,10 @@ class Network:
             self._lines[source, target] = Line(self.loop, self.chance)
         return self._lines[source, target]
 
+    def lines(self) -> list[Line]:
+        """Return all lines."""
+        return list(self._lines.values())
+
     def count(self, what: str) -> None:
         """Count something that went wrong on purpose."""
         self.counts[what] = self.counts.get(what, 0) + 1

@@ -77,7 +77,7 @@ async def _agree(world: World) -> bool:
     until_s = world.loop.time() + _CONVERGE_S
     had_same = False
     while world.loop.time() < until_s:
-        if all(host.is_serving and host.has_state() for host in world.hosts):
+        if all(host.is_serving and host.trust.is_ready() for host in world.hosts):
             if agree(world.hosts):
                 return True
             has_same = all(host.vector() == world.hosts[0].vector() for host in world.hosts)
@@ -87,7 +87,7 @@ async def _agree(world: World) -> bool:
                 await _mend(world)
             had_same = has_same
         await asyncio.sleep(0.5)
-    vectors = {host.name: (host.is_serving, host.has_state(), host.vector()) for host in world.hosts}
+    vectors = {host.name: (host.is_serving, host.trust.is_ready(), host.vector()) for host in world.hosts}
     world.fail(f"the nodes do not agree: {vectors} {lacking(world.hosts)[:3]}")
     return False
 

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tools.simulate.collecting import collect
 from tools.simulate.host import Host
 from tools.simulate.membership import join, leave, remove
 from tools.simulate.world import World
+from twinhull.metadata.garbage_collections import Order
 
 _HOUR_MS: Final = 3_600_000
 _NODES_MAX: Final = 7
@@ -41,6 +43,7 @@ class Storm:
             (self._full_disk, "full disk", 5),
             (self._restore, "old copy restored", 10),
             (self._pause, "exchange paused", 4),
+            (self._collect, "garbage collected", 12),
             (self._join, "node joins", 8),
             (self._leave, "node leaves", 4),
             (self._remove, "node removed", 4),
@@ -139,7 +142,7 @@ class Storm:
         await self._down(power=True)
 
     async def _down(self, *, power: bool, before_start: Callable[[Host], None] = lambda _: None) -> None:
-        host = self._world.pick(lambda host: host.is_serving and host.has_state())
+        host = self._world.pick(lambda host: host.is_serving and host.trust.is_ready())
         if host is None:
             return
         host.kill(power=power)
@@ -176,7 +179,7 @@ class Storm:
             host.note_bad()
 
     def _take_copy(self) -> None:
-        host = self._world.pick(lambda host: host.has_state())
+        host = self._world.pick(lambda host: host.trust.is_ready())
         if host is not None:
             self._copies.append((host, host.database.copy()))
 
@@ -204,10 +207,22 @@ class Storm:
             if agent.alive:
                 await agent.run(engine.neighbours.resume(None))
 
+    async def _collect(self) -> None:
+        host = self._world.pick(lambda host: host.is_serving and host.trust.is_ready())
+        if host is not None and host.agent is not None:
+            agent, grace_s = host.agent, self._chance.uniform(0.3, 2)
+            order = Order(delete_untagged=self._chance.random() < 0.5, walk=self._chance.random() < 0.3)
+            # What the first one finds is given its grace.
+            for _ in range(3):
+                await agent.run(collect(host, order, grace_s=grace_s))
+                await self._last(grace_s, grace_s + 1)
+                if not agent.alive:
+                    return
+
     # -- members ---------------------------------------------------------------------------------------------------
 
     async def _join(self) -> None:
-        member = self._world.pick(lambda host: host.is_serving and host.has_state())
+        member = self._world.pick(lambda host: host.is_serving and host.trust.is_ready())
         if member is not None and len(self._world.hosts) < _NODES_MAX:
             await join(self._world, member)
 
@@ -218,7 +233,7 @@ class Storm:
         await self._go(remove)
 
     async def _go(self, how: Callable[[World, Host], Awaitable[None]]) -> None:
-        host = self._world.pick(lambda host: host.is_serving and host.has_state())
-        staying = sum(one.has_state() and not one.is_leaving for one in self._world.hosts)
+        host = self._world.pick(lambda host: host.is_serving and host.trust.is_ready())
+        staying = sum(one.trust.is_ready() and not one.is_leaving for one in self._world.hosts)
         if host is not None and not host.is_leaving and staying > 2:
             await how(self._world, host)

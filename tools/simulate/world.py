@@ -17,6 +17,7 @@ from tools.simulate.network import Network, Trace
 from tools.simulate.trust import SimulatedTrust
 from twinhull.catalog.accounts import create_admin
 from twinhull.catalog.projects import create_library
+from twinhull.kit.digest import Digest
 from twinhull.metadata.store import Store
 from twinhull.metadata.tables.own import hybrid_clock
 from twinhull.metadata.transaction import Transaction
@@ -62,6 +63,8 @@ class World:
         self._operations = 0
         self._machines = 0
         self.clocks_were_wrong = False
+        # What was on machines that were taken away: no other one may have had it yet.
+        self.lost_blobs: set[Digest] = set()
 
     def count(self, what: str) -> None:
         """Count something."""
@@ -110,7 +113,7 @@ class World:
 
     def serving(self) -> list[Host]:
         """Return the machines that take requests and are members with the cluster's state."""
-        return [host for host in self.hosts if host.is_serving and host.has_state()]
+        return [host for host in self.hosts if host.is_serving and host.trust.is_ready()]
 
     def lose(self) -> None:
         """Excuse what no machine has any more."""
@@ -124,6 +127,7 @@ class World:
         self.left.append(host)
         if host in self.hosts:
             self.hosts.remove(host)
+            self.lost_blobs.update(host.blobs.digests())
             self.lose()
 
     def must_know(self, fact: Fact, teller: str, asked: Asked) -> bool:
@@ -148,6 +152,9 @@ class World:
             if stamp_ms > min(told.clock.unix_ms(), reader.clock.unix_ms()):
                 return False
         lines = [self.network.line(teller, reader.node), self.network.line(reader.node, teller)]
+        if told.is_newcomer or reader.is_newcomer:
+            # That there is such a node may have to come by way of others.
+            lines = self.network.lines()
         return max(self.network.twisted_s, *(line.good_since_s() for line in lines)) <= since_s
 
     def pick(self, among: Callable[[Host], bool] = lambda _: True) -> Host | None:
