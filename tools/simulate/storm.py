@@ -190,7 +190,9 @@ class Storm:
         host, content = self._chance.choice(known)
         host.kill(power=False)
         await self._last(0.1, 3)
-        host.database.put_back(content, in_place=self._chance.random() < 0.5)
+        # The log position that the processes share gives a copy away that lies where the database lay; the second time it is
+        # the copy's own.
+        host.database.put_back(content, in_place=host.restored_s < 0 and self._chance.random() < 0.5)
         host.restored_s = self._world.loop.time()
         self._world.lose()
         host.start()
