@@ -23,6 +23,7 @@ from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.port import PeerPort
 from twinhull.replication.certificates import server_name
+from twinhull.replication.long_line import LongLine, round_trip_s
 from twinhull.replication.pace import Pace
 from twinhull.replication.peer_client import PeerClient
 from twinhull.replication.protocol import BULK_PROTOCOL, VectorAnswer
@@ -38,8 +39,12 @@ HALF = len(CONTENT) // 2
 class OpenGate:
     """Lets everybody in whose certificate is the cluster's."""
 
+    def __init__(self) -> None:
+        self.admitted = 0
+
     def admit(self, certificate: object) -> str:
         """Return a name."""
+        self.admitted += 1
         assert certificate, "no certificate was demanded"
         return "peer"
 
@@ -53,6 +58,8 @@ class Port:
         self.blobs = FilesystemBlobs(tmp_path / "data")
         self.tails = Tails(self.blobs, SystemClock(), rest_max_s=5)
         self.sent_bytes = 0
+        self.gate = OpenGate()
+        self.long_line = LongLine()
         self.pace = Pace((), str, SystemClock())
         self.number = 0
         self.session: ClientSession | None = None
@@ -69,13 +76,20 @@ class Port:
         bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
         assert self.session is not None
         tls = self.trust.client_context()
-        return PeerClient(self.node, f"127.0.0.1:{self.number}", session=self.session, tls=tls, bulk_tls=bulk_tls)
+        return PeerClient(
+            self.node,
+            f"127.0.0.1:{self.number}",
+            session=self.session,
+            tls=tls,
+            bulk_tls=bulk_tls,
+            long_line=self.long_line,
+        )
 
 
 @asynccontextmanager
 async def listening(port: Port) -> AsyncIterator[None]:
     """Serve until the block is left."""
-    bulk = BulkServer(OpenGate(), port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent, pace=port.pace)  # type: ignore[arg-type]
+    bulk = BulkServer(port.gate, port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent, pace=port.pace)  # type: ignore[arg-type]
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -124,6 +138,31 @@ async def test_member_gets_a_blob_whole_and_from_an_offset_on(port: Port) -> Non
         assert await asyncio.to_thread(download, client) == CONTENT
         assert await asyncio.to_thread(download, client, 1000) == CONTENT[1000:]
         assert port.sent_bytes == 2 * len(CONTENT) - 1000
+
+
+async def test_big_blob_over_a_long_line_comes_in_ranges_and_whole(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    # As if this line were long, and this much were big.
+    port.long_line = LongLine(round_trip_min_s=0, blob_min_bytes=HALF, range_bytes=100_000, streams=3)
+    async with listening(port):
+        for start in (0, 1, 12_345, HALF):
+            before = port.gate.admitted
+            assert await asyncio.to_thread(download, port.client(), start) == CONTENT[start:]
+            # One connection that found out how much there is, and one for each range.
+            assert port.gate.admitted - before == 1 + -(-(len(CONTENT) - start) // port.long_line.range_bytes)
+        assert await asyncio.to_thread(download, port.client(), HALF + 1) == CONTENT[HALF + 1 :]
+        with pytest.raises(BlobUnknown):
+            await asyncio.to_thread(port.client().download, digest_of(b"other"), 0, bytearray().extend)
+
+
+def test_system_tells_how_long_a_line_is() -> None:
+    with socket.socket() as listener, socket.socket() as caller:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        caller.connect(listener.getsockname())
+        assert 0 < round_trip_s(caller) < 1
+    with socket.socket(socket.AF_UNIX) as none:
+        assert round_trip_s(none) == 0
 
 
 async def test_blob_takes_as_long_as_its_peers_limit_lets_it(port: Port) -> None:

@@ -40,7 +40,7 @@ _THREADS_MAX: Final = 128
 # A peer that takes nothing for so long is given up.
 _STALL_TIMEOUT_S: Final = 20.0
 _LINE_BYTES_MAX: Final = 8192
-_RANGE: Final = re.compile(r"bytes=(\d+)-")
+_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _REASONS: Final = http.client.responses
 
 
@@ -110,10 +110,10 @@ class BulkServer:
         path = ""
         try:
             node = self._gate.admit(connection.getpeercert())
-            path, start = _read_request(connection)
+            path, start, end = _read_request(connection)
             _, _, name = path.rpartition("/")
             if path == f"/peer/v1/blobs/{name}":
-                self._send_blob(connection, node, name, start)
+                self._send_blob(connection, node, name, start, end)
             elif path == f"/peer/v1/uploads/{name}":
                 self._send_upload(connection, node, name, start)
             else:
@@ -126,20 +126,22 @@ class BulkServer:
             body = msgspec.json.encode({"error": str(error)})
             connection.sendall(_head(status, b"Content-Type: application/json", b"Content-Length: %d" % len(body)) + body)
 
-    def _send_blob(self, connection: ssl.SSLSocket, node: str, name: str, start: int) -> None:
+    def _send_blob(self, connection: ssl.SSLSocket, node: str, name: str, start: int, end: int | None) -> None:
         digest = parse_digest(name)
         size = self._blobs.stat(digest)
         if size is None:
             raise NotFound(f"blob {digest} is not on this node")
         with self._blobs.open(digest) as source:
             source.seek(start)
-            status = http.client.PARTIAL_CONTENT if start else http.client.OK
-            connection.sendall(_head(status, b"Content-Length: %d" % max(0, size - start)))
+            left = max(0, min(size, size if end is None else end) - start)
+            status = http.client.PARTIAL_CONTENT if start or end is not None else http.client.OK
+            connection.sendall(_head(status, b"Content-Length: %d" % left))
             buffer = memoryview(bytearray(_PIECE_BYTES))
-            while count := source.readinto(buffer):
+            while left and (count := source.readinto(buffer[:left])):
                 self._pace.wait(node, count)
                 connection.sendall(buffer[:count])
                 self._on_sent(node, count)
+                left -= count
 
     def _send_upload(self, connection: ssl.SSLSocket, node: str, name: str, start: int) -> None:
         buffer = memoryview(bytearray(_HEAD_BYTES + _PIECE_BYTES + 2))
@@ -163,8 +165,8 @@ class BulkServer:
             connection.sendall(_LAST_CHUNK)
 
 
-def _read_request(connection: ssl.SSLSocket) -> tuple[str, int]:
-    """Return the path, and the offset from which on it is wanted."""
+def _read_request(connection: ssl.SSLSocket) -> tuple[str, int, int | None]:
+    """Return the path, and from which offset up to which other one it is wanted; None for up to its end."""
     with connection.makefile("rb") as lines:
         words = lines.readline(_LINE_BYTES_MAX).split()
         try:
@@ -174,7 +176,8 @@ def _read_request(connection: ssl.SSLSocket) -> tuple[str, int]:
     if len(words) != 3 or words[0] != b"GET":
         raise Invalid("this connection takes GET only")
     asked = _RANGE.fullmatch(headers.get("Range", ""))
-    return words[1].decode("latin-1"), int(asked[1]) if asked else 0
+    start, last = (asked[1], asked[2]) if asked else ("0", "")
+    return words[1].decode("latin-1"), int(start), int(last) + 1 if last else None
 
 
 def _head(status: int, *headers: bytes) -> bytes:

@@ -18,6 +18,7 @@ from twinhull.kit.errors import BlobUnknown, NotAMember, PeerUnavailable, Protoc
 from twinhull.metadata.members import Node
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.certificates import server_name
+from twinhull.replication.long_line import DEFAULT_LINE, LongLine, fetch_in_order, round_trip_s
 from twinhull.replication.protocol import (
     BULK_PROTOCOL,
     CLOSED_FOR_CAUSE,
@@ -95,14 +96,24 @@ class PeerClient:
     """One other master. Async calls share a connection pool; `download` and `follow` block and belong in a thread."""
 
     def __init__(
-        self, node: str, address: str, *, session: aiohttp.ClientSession, tls: ssl.SSLContext, bulk_tls: ssl.SSLContext
+        self,
+        node: str,
+        address: str,
+        *,
+        session: aiohttp.ClientSession,
+        tls: ssl.SSLContext,
+        bulk_tls: ssl.SSLContext,
+        long_line: LongLine = DEFAULT_LINE,
     ) -> None:
-        """Take the peer's id, its HOST:PORT, and what to call it with: for questions, and for bytes."""
+        """Take the peer's id, its HOST:PORT, what to call it with (for questions, and for bytes), and what a long line is."""
         self.node = node
         self.address = address
         self._session = session
         self._tls = tls
         self._bulk_tls = bulk_tls
+        self._long_line = long_line
+        # A peer of an older release sends all of a blob, or its end.
+        self._takes_ranges = True
         # Connections over which threads read just now.
         self._reading: set[_NamedConnection] = set()
 
@@ -200,12 +211,21 @@ class PeerClient:
     # -- blocking: whole blobs and growing uploads -------------------------------------------------------------------
 
     def download(self, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
-        """Hand the blob's bytes from `start` on to the sink, piece by piece.
+        """Hand the blob's bytes from `start` on to the sink, piece by piece; much of it over a long line comes in ranges.
 
         Raises BlobUnknown when the peer does not have it, PeerUnavailable when the connection breaks; whatever the sink
         raises passes through.
         """
-        self._read(f"/blobs/{digest}", start, sink, missing=BlobUnknown(f"peer {self.node} has no blob {digest}"))
+        path, missing = f"/blobs/{digest}", BlobUnknown(f"peer {self.node} has no blob {digest}")
+        end = self._read(path, start, sink, missing=missing, may_split=self._takes_ranges)
+        if end is not None:
+
+            def read(first: int, last: int) -> bytearray:
+                content = bytearray()
+                self._read(path, first, content.extend, missing=missing, end=last)
+                return content
+
+            fetch_in_order(read, start, end, sink, self._long_line)
 
     def follow(self, upload_id: str, start: int, sink: Callable[[memoryview], None]) -> None:
         """Hand the bytes of a growing upload from `start` on to the sink until it ends; fails like `download`."""
@@ -216,27 +236,47 @@ class PeerClient:
         for connection in list(self._reading):
             connection.cut()
 
-    def _read(self, path: str, start: int, sink: Callable[[memoryview], None], *, missing: BlobUnknown) -> None:
+    def _read(
+        self,
+        path: str,
+        start: int,
+        sink: Callable[[memoryview], None],
+        *,
+        missing: BlobUnknown,
+        end: int | None = None,
+        may_split: bool = False,
+    ) -> int | None:
+        """Read; or return where it ends, and have read nothing, when it is better fetched in ranges."""
         host, _, port = self.address.rpartition(":")
         if not port.isdecimal():
             raise PeerUnavailable(f"peer {self.node} has an address that cannot be: {self.address[:100]!r}")
         connection = _NamedConnection(host, int(port), tls=self._bulk_tls, name=server_name(self.node))
         self._reading.add(connection)
         try:
-            headers = {"Range": f"bytes={start}-"} if start else {}
+            is_part = start > 0 or end is not None
+            headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if is_part else {}
             connection.request("GET", f"/peer/v1{path}", headers=headers)
+            # Asked now: the connection is the answer's as soon as that begins.
+            away_s = round_trip_s(connection.sock) if may_split else 0.0
             with connection.getresponse() as response:
                 if response.status == http.client.NOT_FOUND:
                     raise missing
-                if response.status != (http.client.PARTIAL_CONTENT if start else http.client.OK):
+                if response.status != (http.client.PARTIAL_CONTENT if is_part else http.client.OK):
+                    self._takes_ranges = self._takes_ranges and response.status != http.client.OK
                     message = f"peer {self.node} answered {response.status} to GET {path}"
                     raise PeerUnavailable(message)
+                left = response.length or 0
+                if may_split and self._long_line.is_worth_it(away_s, left):
+                    return start + left
+                if end is not None and left != end - start:
+                    raise PeerUnavailable(f"peer {self.node} has less of {path} than it said")
                 _pour(response, sink)
         except (OSError, http.client.HTTPException) as error:
             raise _unavailable(self.node, self.address, error) from error
         finally:
             self._reading.discard(connection)
             connection.close()
+        return None
 
 
 def peer_clients(session: aiohttp.ClientSession, trust: Trust) -> Callable[[Node], PeerClient]:
