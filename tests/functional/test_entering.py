@@ -9,9 +9,11 @@ import pytest
 from twinhull.config.settings import Settings
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import JoinRefused, TwinhullError
+from twinhull.metadata.store import Store
 from twinhull.node.entering import DISCARD, MERGE, REFUSE, finish_entering, join
 from twinhull.node.parts import database_of, trust_of
 from twinhull.node.start import initialise
+from twinhull.records.kinds import NODE
 from twinhull.replication.trust import Invite, Trust, encode_invite
 
 TOKEN = encode_invite(Invite(address="127.0.0.1:1", secret="s", ca_fingerprint="0"))
@@ -73,6 +75,19 @@ def test_join_that_nobody_answered_leaves_the_node_as_it_was(settings: Settings)
     (settings.data_dir / "node.joining").mkdir()
     initialise(settings)
     assert not (settings.data_dir / "node.joining").exists()
+
+
+def test_node_of_another_cluster_is_not_merged_before_it_has_left_that(settings: Settings) -> None:
+    identity = trust_of(settings).identity()
+    database = database_of(settings)
+    store = Store(database, node=identity.node, slot=identity.slot, clock=SystemClock())
+    fields = {"name": "there", "slot": 1, "address": "h:1", "url": "", "token_keys": [], "joined_ms": 0}
+    with store.write() as transaction:
+        transaction.create(NODE, "0123abcd", fields)
+    store.close()
+    with pytest.raises(JoinRefused, match="in a cluster with there") as refused:
+        join(settings, TOKEN, MERGE)
+    assert "cluster leave" in refused.value.hint
 
 
 def test_data_without_keys_are_not_merged(settings: Settings) -> None:
