@@ -204,3 +204,13 @@ async def test_source_that_talks_nonsense_is_told_so(new_agent: NewAgent) -> Non
     await a.streams[0].back.put(b"\xc1nonsense")
     await until(lambda: "cannot be read" in puller.last_error)
     await until(lambda: "cannot be read" in a.streams[0].reason)
+
+
+def test_origin_that_is_held_up_goes_on_when_another_peer_has_brought_what_was_due(store: Store) -> None:
+    first, second, third = (change_of("late", seq) for seq in (1, 2, 3))
+    held = apply_changes(store, [first, third]).held
+    assert apply_changes(store, [second]).vector == {"late": 2}
+    # Its source has heard that, and sends what comes after it.
+    again = apply_changes(store, [third], held)
+    assert again.vector == {"late": 3}
+    assert again.held == {}
