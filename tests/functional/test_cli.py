@@ -184,6 +184,20 @@ class TestCluster:
         assert shown.splitlines()[-2:] == ["b: 0 B/s of blobs in, 2.5 kB/s out", "peer-down: c does not answer"]
         assert json.loads(self.run(agent, "status", "--json").stdout) == status
 
+    def test_conflicts_are_listed_with_what_was_written_and_what_holds(self, agent: FakeAgent) -> None:
+        written = [{"value": 3, "written_at": "t1", "node": "n1"}, {"value": 1, "written_at": "t2", "node": "n2"}]
+        conflict = {"id": "8f", "kind": "member", "key": "p/u/bob", "field": "role", "recorded_at": "t3", "candidates": written}
+        agent.answers["/conflicts"] = (200, {"conflicts": [{**conflict, "winner": 3}], "total": 1})
+        lines = [
+            "8f  t3  member p/u/bob: role",
+            "    t1  n1: 3",
+            "    t2  n2: 1",
+            "    holds: 3",
+            "1 conflicts nobody has seen to",
+        ]
+        assert self.run(agent, "conflicts").stdout.splitlines() == lines
+        assert json.loads(self.run(agent, "conflicts", "--json").stdout)["total"] == 1
+
     def test_verify_fails_when_something_differs(self, agent: FakeAgent) -> None:
         agent.answers["/verify"] = (200, {"equal": True, "peers": [{"name": "b", "equal": True}]})
         ran = self.run(agent, "verify")

@@ -202,6 +202,8 @@ class TestOrder:
             text = "256"
         if path == "limits.page_size_max":
             text = "70"
+        if path == "compaction.keep_changes":
+            text = "20000"
         settings: object = load(None, None, {info.variable: text}).settings
         for name in path.split("."):
             settings = getattr(settings, name)

@@ -108,6 +108,21 @@ def status(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None
 
 
 @app.command()
+def conflicts(*, json_: JsonOption = False, data_dir: DataDirOption = None) -> None:
+    """List what was written on several nodes at the same time, and what holds, until somebody has seen to it."""
+    answer = _agent(data_dir).get("/conflicts")
+    if json_:
+        _print_json(answer)
+        return
+    for one in answer.get("conflicts") or []:
+        print(f"{one['id']}  {one['recorded_at']}  {one['kind']} {one['key']}: {one['field']}")
+        for written in one["candidates"]:
+            print(f"    {written['written_at']}  {written['node']}: {written['value']}")
+        print(f"    holds: {one['winner']}")
+    print(f"{answer.get('total', 0)} conflicts nobody has seen to")
+
+
+@app.command()
 def verify(
     *,
     deep: Annotated[bool, typer.Option("--deep", help="Look through each node's tables, manifests and blobs too.")] = False,

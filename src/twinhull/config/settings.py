@@ -161,6 +161,23 @@ class ScrubSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionSettings:
+    """Forgetting what every member of the cluster has seen: deletions, and old changes."""
+
+    interval_s: Annotated[float, "how often; 0: never"] = 3600.0
+    # A node that is restored from a backup younger than this hears of everything that was deleted since.
+    keep_deletions_s: Annotated[float, "deletions younger than this are kept"] = 30 * 24 * 3600.0
+    keep_changes: Annotated[int, "so many of the newest changes are kept whoever has them"] = 50_000
+
+    def __post_init__(self) -> None:
+        """Refuse what would forget too soon."""
+        _check(self.interval_s >= 0, "compaction.interval_s must not be less than 0")
+        _check(self.keep_deletions_s >= 0, "compaction.keep_deletions_s must not be less than 0")
+        # Each process keeps its caches right by the changes that it has not seen; it drops them all when it lags by thousands.
+        _check(self.keep_changes >= 10_000, "compaction.keep_changes must be at least 10000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, and how."""
 
@@ -205,6 +222,7 @@ class Settings:
     gc: GcSettings = field(default_factory=GcSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
     scrub: ScrubSettings = field(default_factory=ScrubSettings)
+    compaction: CompactionSettings = field(default_factory=CompactionSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricSettings = field(default_factory=MetricSettings)
 

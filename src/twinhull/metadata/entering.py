@@ -14,6 +14,7 @@ from twinhull.metadata.incarnation import move
 from twinhull.metadata.migrate import revision_of
 from twinhull.metadata.tables import accounts
 from twinhull.metadata.tables.columns import upsert
+from twinhull.metadata.tables.documents import progress
 from twinhull.metadata.tables.log import changes, records
 from twinhull.metadata.tables.own import (
     hybrid_clock,
@@ -24,7 +25,7 @@ from twinhull.metadata.tables.own import (
     peer_acknowledgements,
 )
 from twinhull.metadata.transaction import MERGED, Transaction
-from twinhull.records.kinds import KINDS, NODE, SETTING, TRUST_SETTING, new_ids
+from twinhull.records.kinds import KINDS, NODE, PROGRESS, SETTING, TRUST_SETTING, new_ids
 from twinhull.records.merge import Record, Value, decode, is_dead, values_of
 
 _PAGE: Final = 500
@@ -53,8 +54,9 @@ def prepare_to_merge(database: Database, *, was: str, node: str, slot: int, cloc
             return
         _close_log(connection)
         # Who belongs to the cluster, and whom it believes, is the cluster's to say.
-        connection.execute(delete(records).where(records.c.kind == NODE.name))
+        connection.execute(delete(records).where(records.c.kind.in_([NODE.name, PROGRESS.name])))
         connection.execute(delete(accounts.nodes))
+        connection.execute(delete(progress))
         connection.execute(delete(records).where(records.c.kind == SETTING.name, records.c.key == TRUST_SETTING))
         connection.execute(delete(accounts.settings).where(accounts.settings.c.name == TRUST_SETTING))
         for table in (id_counters, invites, peer_acknowledgements):

@@ -10,7 +10,7 @@ from twinhull.metadata.tables import accounts
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifest_children
 from twinhull.metadata.tables.log import records
-from twinhull.metadata.tables.own import conflicts, hybrid_clock, invites
+from twinhull.metadata.tables.own import hybrid_clock, invites
 from twinhull.records.kinds import KINDS, NODE
 from twinhull.records.merge import decode, values_of
 
@@ -134,8 +134,3 @@ def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tup
 def clock_ms(connection: Connection) -> int:
     """Return the latest time (unix) in a stamp of this node's, or one that it has seen."""
     return int(connection.execute(select(func.max(hybrid_clock.c.ms))).scalar() or 0)
-
-
-def count_conflicts(connection: Connection) -> int:
-    """Return how many concurrent writes were recorded of which one lost."""
-    return int(connection.execute(select(func.count()).select_from(conflicts)).scalar_one())

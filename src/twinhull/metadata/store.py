@@ -31,11 +31,12 @@ _CHANGES_OF = text(
 _VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
 _FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
 _CONTENT = text("SELECT content FROM manifest_contents WHERE digest = :digest")
-_SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records GROUP BY kind, bucket")
+# What is dead is left out: each node drops it in its own time, and what one has deleted and another has not shows anyway.
+_SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records WHERE NOT dead GROUP BY kind, bucket")
 _RECORDS_PAGE = text(
     "SELECT kind, key, record, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
-_RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket ORDER BY key")
+_RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket AND NOT dead ORDER BY key")
 _RECORD = text("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 
 _UNPREDICTABLE: Final = secrets.SystemRandom()

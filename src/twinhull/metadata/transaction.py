@@ -6,21 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ClockAhead, Conflict, Damaged, NotFound, ProtocolError
 from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
+from twinhull.metadata.conflicts import keep_conflict
 from twinhull.metadata.projections.project import project_record, unproject_record
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.summaries import bucket_of, from_log, is_content, is_whole, summary_of
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.log import records
 from twinhull.metadata.tables.own import hybrid_clock, id_counters, origins
-from twinhull.records.change import Change, VersionVector, node_of
-from twinhull.records.kinds import KINDS, MANIFEST, new_ids, split_content_key
+from twinhull.records.change import Change, VersionVector
+from twinhull.records.compaction import forgotten_as
+from twinhull.records.kinds import KINDS, MANIFEST, TAG, new_ids, split_content_key
 from twinhull.records.merge import (
-    FieldConflict,
     Kind,
     Record,
     Value,
@@ -36,6 +38,8 @@ from twinhull.records.merge import (
     values_of,
     written,
 )
+
+log = structlog.get_logger(__name__)
 
 # Records that came without a log entry of their own (snapshots, repairs) are logged under no origin: this node's readers
 # of the log see them, peers are never sent them.
@@ -63,10 +67,7 @@ _PUT_CONTENT: Final = Statement(
     # They differ only when they were changed behind the node's back.
     " ON CONFLICT (digest) DO UPDATE SET content = excluded.content WHERE manifest_contents.content <> excluded.content"
 )
-_KEEP_CONFLICT: Final = Statement(
-    "INSERT INTO conflicts (kind, key, field, dots, winner, candidates, recorded_ms)"
-    " VALUES (:kind, :key, :field, :dots, :winner, :candidates, :recorded_ms) ON CONFLICT (kind, key, field, dots) DO NOTHING"
-)
+_DROPPED: Final = Statement("SELECT origin, max(dropped) FROM progress WHERE dropped > 0 GROUP BY origin")
 _GET_ID: Final = Statement("SELECT last_id FROM id_counters WHERE kind = :kind")
 
 
@@ -123,7 +124,8 @@ class Transaction:
             raise Conflict(message)
         stamp = self._next_stamp()
         complete = fields if number is None else {**fields, "ids": new_ids(number, stamp)}
-        self._write(kind, key, created(before, stamp, self._next_seq(), complete), before)
+        known = before if before is not None else forgotten_as(dict(_DROPPED.all(self.connection, {})))
+        self._write(kind, key, created(known, stamp, self._next_seq(), complete), before)
 
     def put(self, kind: Kind, key: str, changed: Mapping[str, Value]) -> None:
         """Change some fields (none: renew it, so that it outlives a concurrent delete). Raises NotFound if it does not live."""
@@ -266,8 +268,7 @@ class Transaction:
         }
         upsert(records).run(self.connection, row)
         if len(record.versions) > 1:
-            for conflict in conflicts_of(kind, record):
-                _KEEP_CONFLICT.run(self.connection, _conflict_row(kind, key, conflict, self._clock.unix_ms()))
+            _note_conflicts(self.connection, kind, key, record, self._clock.unix_ms())
         ids_before = None if before is None or is_dead(kind, before) else values_of(kind, before).get("ids")
         project_record(self.connection, kind.name, key, None if dead else values_of(kind, record), ids_before=ids_before)
         self._records[kind.name, key] = record
@@ -339,26 +340,15 @@ def _read(connection: Connection, kind: Kind, key: str, *, is_partial_enough: bo
     raise Damaged(f"the record of {kind.name} {key[:200]!r} is damaged on this node")
 
 
+def _note_conflicts(connection: Connection, kind: Kind, key: str, record: Record, now_ms: int) -> None:
+    for conflict in conflicts_of(kind, record):
+        if keep_conflict(connection, kind, key, conflict, now_ms) and kind is TAG:
+            log.warning("tag conflict", tag=key, holds=conflict.winner)
+
+
 def _checked_digest(key: str, content: bytes) -> str:
     _, digest = split_content_key(key)
     if not is_content(digest, content):
         message = f"the bytes sent for manifest {key[:300]!r} do not match its digest"
         raise ProtocolError(message)
     return digest
-
-
-def _conflict_row(kind: Kind, key: str, conflict: FieldConflict, now_ms: int) -> dict[str, object]:
-    hide = kind.hides(key, conflict.field)
-    candidates = [
-        {"value": None if hide else field.value, "at_ms": field.write.stamp.ms, "node": node_of(field.write.stamp.origin)}
-        for field in conflict.candidates
-    ]
-    return {
-        "kind": kind.name,
-        "key": key,
-        "field": conflict.field,
-        "dots": " ".join(f"{origin}:{seq}" for origin, seq in sorted(field.write.dot for field in conflict.candidates)),
-        "winner": msgspec.json.encode(None if hide else conflict.winner).decode(),
-        "candidates": msgspec.json.encode(candidates).decode(),
-        "recorded_ms": now_ms,
-    }

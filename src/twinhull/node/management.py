@@ -13,10 +13,12 @@ from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.configurations import Configurations
+from twinhull.catalog.documents import Documents
 from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability
 from twinhull.harbor.access import Access
 from twinhull.harbor.charts import ChartsApi
+from twinhull.harbor.conflicts import ConflictsApi
 from twinhull.harbor.errors import render, render_chart_error
 from twinhull.harbor.internal import InternalApi
 from twinhull.harbor.oidc import OidcApi
@@ -38,6 +40,8 @@ from twinhull.web.middleware import Forwarding
 
 ROOT: Final = "/api/v2.0"
 INTERNAL: Final = "/api/internal"
+# What Harbor has no word for, and is written like the rest; see docs/reference/twinhull-api.md.
+OWN_ROOT: Final = "/api/twinhull/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,13 @@ def management_faces(parts: Parts) -> list[Mounted]:
             admit=parts.admission,
         ),
         Mounted(
+            name="conflicts",
+            prefixes=(f"{OWN_ROOT}/conflicts", f"{OWN_ROOT}/conflicts/"),
+            face=routed(OWN_ROOT, management_routes(*_own(parts))),
+            render_error=render,
+            admit=parts.admission,
+        ),
+        Mounted(
             name="core",
             prefixes=(f"{ROOT}/",),
             face=EscapedSlashes(
@@ -121,6 +132,11 @@ def management_faces(parts: Parts) -> list[Mounted]:
             admit=parts.admission,
         ),
     ]
+
+
+def _own(parts: Parts) -> list[Subject]:
+    """Return what Harbor has no word for."""
+    return [ConflictsApi(access=_access(parts), documents=Documents(store=parts.store, executor=parts.executor))]
 
 
 def _access(parts: Parts) -> Access:

@@ -16,6 +16,7 @@ from twinhull.upkeep.access import Access
 from twinhull.upkeep.ballast import Ballast
 from twinhull.upkeep.collecting import Collecting
 from twinhull.upkeep.collector import Collector
+from twinhull.upkeep.compacting import Compacting
 from twinhull.upkeep.comparing import Comparing
 from twinhull.upkeep.gc_orders import GcOrders
 from twinhull.upkeep.runner import Runner
@@ -39,7 +40,8 @@ class Upkeep:
             mending, engine.neighbours, clock=clock, settings=settings.verify, metrics=metrics, jitter=jitter
         )
         self._scrubbing = _scrubbing(settings, engine, access, mending, metrics)
-        self.runner: Final = Runner([collecting, self._comparing, self._scrubbing], clock=clock, jitter=jitter)
+        compacting = Compacting(access, clock=clock, settings=settings.compaction)
+        self.runner: Final = Runner([collecting, self._comparing, self._scrubbing, compacting], clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
         """Return what may be asked, by name."""

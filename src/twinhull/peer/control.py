@@ -11,6 +11,8 @@ import structlog
 from aiohttp import web
 
 from twinhull.kit.errors import Conflict, Invalid, NotFound, TwinhullError
+from twinhull.metadata.conflicts import ConflictSeen, conflict_view, list_conflicts
+from twinhull.metadata.filtering import Slice
 from twinhull.metadata.members import Node
 from twinhull.records.kinds import NODE
 from twinhull.records.merge import values_of
@@ -27,6 +29,7 @@ log = structlog.get_logger(__name__)
 _WAIT_STEP_S: Final = 0.05
 _WAIT_MAX_S: Final = 3600.0
 _LEAVE_WAIT_S: Final = 5.0
+_CONFLICTS_MAX: Final = 100
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What is asked of the work that goes on by itself: given the request's JSON object, it returns what to answer as JSON.
@@ -48,6 +51,7 @@ class Control:
         """Return the socket's application; it takes `POST /NAME` for each of the orders too."""
         application = web.Application(middlewares=[self._told])
         application.router.add_get("/status", self.status)
+        application.router.add_get("/conflicts", self.conflicts)
         application.router.add_get("/wait", self.wait)
         application.router.add_post("/invite", self.invite)
         application.router.add_post("/verify", self.verify)
@@ -72,6 +76,16 @@ class Control:
     async def status(self, _request: web.Request) -> web.Response:
         """Return this node, its peers and how far each is behind."""
         return web.json_response(await self._overview.document())
+
+    async def conflicts(self, _request: web.Request) -> web.Response:
+        """Return the newest conflicts that nobody has seen to, and how many there are."""
+
+        def read() -> tuple[list[ConflictSeen], int]:
+            with self._engine.store.read() as connection:
+                return list_conflicts(connection, settled=False, part=Slice(limit=_CONFLICTS_MAX))
+
+        found, total = await in_thread(self._engine.executor, read)
+        return web.json_response({"conflicts": [conflict_view(one) for one in found], "total": total})
 
     async def wait(self, request: web.Request) -> web.Response:
         """Return once every peer that answers has all that this node has, records and blobs, or time is up."""

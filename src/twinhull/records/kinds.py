@@ -129,11 +129,12 @@ SCANNER: Final = _document("scanner", secret=frozenset({"access_credential"}))  
 PREHEAT_INSTANCE: Final = _document("preheat_instance", secret=frozenset({"auth_info"}))  # name
 PREHEAT_POLICY: Final = _document("preheat_policy")  # project, name
 SCHEDULE: Final = _document("schedule")  # name of what is done
+SETTLED: Final = _document("settled_conflict")  # name of a conflict that somebody has seen to
 DOCUMENTS: Final[Mapping[str, Kind]] = {
     kind.name: kind
     for kind in (
         *(USER_GROUP, LABEL, IMMUTABILITY, RETENTION, WEBHOOK, QUOTA, ALLOWLIST, REGISTRY, REPLICATION_POLICY, SCANNER),
-        *(PREHEAT_INSTANCE, PREHEAT_POLICY, SCHEDULE),
+        *(PREHEAT_INSTANCE, PREHEAT_POLICY, SCHEDULE, SETTLED),
     )
 }
 
@@ -149,12 +150,15 @@ PULLS: Final = Kind(  # repository@digest/node; a repository's own: repository@/
 )
 EXECUTION: Final = Kind(name="execution", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # owner node/id
 TASK: Final = Kind(name="task", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # owner node/id
+PROGRESS: Final = Kind(  # node: what it has applied, and up to where it has dropped deletions
+    name="progress", delete_wins=False, quiet=frozenset({"applied", "dropped"})
+)
 AUDIT: Final = Kind(name="audit", delete_wins=False, resolvers=_COMMON, quiet=_QUIET)  # node/id; append only
 
 KINDS: Final[Mapping[str, Kind]] = {
     **{kind.name: kind for kind in (NODE, SETTING, USER, PROJECT, MEMBER, ROBOT, SESSION_END, REPOSITORY, MANIFEST, TAG, BLOB)},
     **DOCUMENTS,
-    **{kind.name: kind for kind in (ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT)},
+    **{kind.name: kind for kind in (ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT, PROGRESS)},
 }
 
 

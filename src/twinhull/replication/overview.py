@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from twinhull.metadata import members
+from twinhull.metadata.conflicts import count_unsettled
 from twinhull.metadata.members import Node
 from twinhull.replication.alarms import NODE_REMOVED, Alarm, alarm_of_clock, alarm_of_writes, alarms_of_member
 from twinhull.replication.engine import Engine
@@ -54,7 +55,7 @@ class Overview:
 
         def read() -> tuple[int, int, int]:
             with engine.store.read() as connection:
-                conflicts, clock_ms = members.count_conflicts(connection), members.clock_ms(connection)
+                conflicts, clock_ms = count_unsettled(connection), members.clock_ms(connection)
             return engine.store.position(), conflicts, clock_ms
 
         position, conflicts, clock_ms = await in_thread(engine.executor, read)

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Table
 
 from twinhull.metadata.projections.rows import Projection, Values, json_of, number_of, remove, text_of, times_of
 from twinhull.metadata.tables.columns import upsert
-from twinhull.metadata.tables.documents import artifact_labels, audit_records, documents, executions, pulls, tasks
+from twinhull.metadata.tables.documents import artifact_labels, audit_records, documents, executions, progress, pulls, tasks
 from twinhull.records import kinds
 from twinhull.records.kinds import LIFE, id_and_aliases, number_of_life
+from twinhull.records.merge import Value
 
 _OWN_COLUMNS: Final = frozenset({"ids", LIFE, "created_ms", "updated_ms"})
 
@@ -74,6 +75,24 @@ def _pulls(connection: Connection, key: str, values: Values | None) -> None:
     return None
 
 
+def _progress(connection: Connection, key: str, values: Values | None) -> None:
+    remove(connection, progress, node=key)
+    if values is None:
+        return
+    applied, dropped = (_vector(values.get(name)) for name in ("applied", "dropped"))
+    rows = [
+        {"node": key, "origin": origin, "applied": applied.get(origin, 0), "dropped": dropped.get(origin, 0)}
+        for origin in sorted({*applied, *dropped})
+    ]
+    if rows:
+        upsert(progress).run_for_each(connection, rows)
+
+
+def _vector(value: Value) -> dict[str, int]:
+    items = value.items() if isinstance(value, dict) else ()
+    return {origin: number_of(seq) for origin, seq in items if isinstance(origin, str)}
+
+
 def _owned(table: Table, *, texts: frozenset[str], numbers: frozenset[str]) -> Projection:
     def project(connection: Connection, key: str, values: Values | None) -> None:
         node, number = kinds.split_owned_key(key)
@@ -113,6 +132,7 @@ DOCUMENTS: Final[Mapping[str, Projection]] = {
     **{name: _document(name) for name in kinds.DOCUMENTS},
     "artifact_label": _artifact_label,
     "pulls": _pulls,
+    "progress": _progress,
     "execution": _owned(executions, texts=frozenset({"vendor_type", "status", "trigger"}), numbers=frozenset({"vendor_id"})),
     "task": _owned(tasks, texts=frozenset({"vendor_type", "status"}), numbers=frozenset({"execution_id"})),
     "audit": _audit,

@@ -29,6 +29,7 @@ _OWNERS: Final[Mapping[str, Callable[[Any], tuple[str, str]]]] = {
     "documents": lambda row: (row.kind, row.key),
     "artifact_labels": lambda row: (kinds.ARTIFACT_LABEL.name, artifact_label_key(row.repository, row.digest, row.label)),
     "pulls": lambda row: (kinds.PULLS.name, pulls_key(row.repository, row.digest, row.node)),
+    "progress": lambda row: (kinds.PROGRESS.name, row.node),
     "executions": lambda row: (kinds.EXECUTION.name, owned_key(row.node, row.id)),
     "tasks": lambda row: (kinds.TASK.name, owned_key(row.node, row.id)),
     "audit_records": lambda row: (kinds.AUDIT.name, owned_key(row.node, row.id)),

@@ -90,6 +90,16 @@ tasks: Final = Table(
     Index("tasks_by_status", "status", "vendor_type"),
     info=DERIVED,
 )
+# What each node has said that it has applied, and up to where it has dropped deletions.
+progress: Final = Table(
+    "progress",
+    metadata,
+    Column("node", name_type(64), primary_key=True),
+    Column("origin", name_type(64), primary_key=True),
+    Column("applied", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    info=DERIVED,
+)
 audit_records: Final = Table(
     "audit_records",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, text
 
 from twinhull.metadata.tables.columns import REPLICATED, metadata, name_type
 
@@ -18,7 +18,8 @@ records: Final = Table(
     # 0 to 255 by hash of the key; with the hash of the record's bytes this makes the state root.
     Column("bucket", Integer, nullable=False),
     Column("summary", BigInteger, nullable=False),
-    Index("records_by_bucket", "kind", "bucket", "summary"),
+    Index("records_by_bucket", "kind", "dead", "bucket", "summary"),
+    Index("records_dead", "kind", "key", sqlite_where=text("dead"), postgresql_where=text("dead")),
     info=REPLICATED,
 )
 manifest_contents: Final = Table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from twinhull.metadata.tables.columns import NODE_LOCAL, metadata, name_type
 
@@ -73,5 +73,9 @@ conflicts: Final = Table(
     Column("winner", Text, nullable=False),
     Column("candidates", Text, nullable=False),
     Column("recorded_ms", BigInteger, nullable=False),
+    # A short name for all of the key.
+    Column("id", name_type(32), nullable=False),
+    Index("conflicts_by_id", "id"),
+    Index("conflicts_by_time", "recorded_ms"),
     info=NODE_LOCAL,
 )
