@@ -75,6 +75,10 @@ simulate: $(TEST) ## Simulate clusters in trouble: SEEDS=2000 of them, or one of
 simulate-mutants: $(TEST) ## See that the simulation finds what is wrong in each of a dozen broken versions of the program
 	@$(BIN)/python -m tools.simulate --mutants
 
+.PHONY: mutants
+mutants: $(TEST) ## Take one rule of merging out at a time, and hold that the tests notice: ONLY="words of a name"
+	$(BIN)/python -m tools.mutants $(ONLY)
+
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements
 requirements: ## Pin requirements/*.in with hashes (needs uv)

@@ -19,6 +19,7 @@ from twinhull.records.kinds import (
     MANIFEST,
     MEMBER,
     NODE,
+    PROGRESS,
     PROJECT,
     PULLS,
     REPOSITORY,
@@ -36,7 +37,7 @@ DELETE_WINS: Final = (NODE, USER, USER_GROUP, MEMBER, ROBOT)
 WRITE_WINS: Final = (
     *(SETTING, kinds.SESSION_END, PROJECT, REPOSITORY, MANIFEST, TAG, BLOB),
     *DOCUMENTS_BUT_GROUPS,
-    *(ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT),
+    *(ARTIFACT_LABEL, PULLS, EXECUTION, TASK, AUDIT, PROGRESS),
 )
 WITH_IDS: Final = (USER, PROJECT, MEMBER, ROBOT, REPOSITORY, MANIFEST, TAG, EXECUTION, TASK, AUDIT, *DOCUMENTS.values())
 
@@ -139,6 +140,15 @@ def test_late_write_to_the_old_thing_has_no_say_in_a_new_one_of_its_name(kind: K
     assert values_of(kind, merge(later, stale)) == {"secret": "new", "mail": "newer", "other": None}
 
 
+@pytest.mark.parametrize("kind", WRITE_WINS, ids=lambda kind: kind.name)
+def test_thing_made_anew_has_no_field_of_its_earlier_life_though_a_write_to_that_outlives_it(
+    kind: Kind, early: Node, late: Node
+) -> None:
+    begin = early.create(kind, a=1, b=1)
+    anew = early.create(kind, early.delete(kind, begin), a=2)
+    assert values_of(kind, merge(anew, late.write(kind, begin, c=3))) == {"a": 2, "b": None, "c": 3}
+
+
 def test_new_things_of_one_name_made_on_both_sides_after_their_own_deletes_merge(early: Node, late: Node) -> None:
     begin = early.create(USER, password_hash="old", sysadmin=True)
     one = early.create(USER, early.delete(USER, begin), password_hash="one", sysadmin=True)
@@ -194,6 +204,13 @@ def test_weaker_of_two_concurrent_rights_holds(
     assert settled(kind, ours, theirs, name) == (weak, 1)
     # But whoever strengthens it knowingly may.
     assert settled(kind, strengthening.write(kind, ours, **{name: strong}), ours, name) == (strong, 0)
+
+
+@pytest.mark.parametrize("renewing_is_late", [False, True])
+def test_value_that_was_replaced_knowingly_does_not_compete_again(early: Node, late: Node, renewing_is_late: bool) -> None:
+    renewing, raising = (late, early) if renewing_is_late else (early, late)
+    begin = renewing.create(MEMBER, role=3)
+    assert settled(MEMBER, renewing.write(MEMBER, begin), raising.write(MEMBER, begin, role=1), "role") == (1, 0)
 
 
 def test_role_that_nobody_knows_is_the_weakest(early: Node, late: Node) -> None:

@@ -113,13 +113,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
             render_error=render,
             admit=parts.admission,
         ),
-        Mounted(
-            name="conflicts",
-            prefixes=(f"{OWN_ROOT}/conflicts", f"{OWN_ROOT}/conflicts/"),
-            face=routed(OWN_ROOT, management_routes(*_own(parts))),
-            render_error=render,
-            admit=parts.admission,
-        ),
+        _conflicts(parts),
         Mounted(
             name="core",
             prefixes=(f"{ROOT}/",),
@@ -134,9 +128,16 @@ def management_faces(parts: Parts) -> list[Mounted]:
     ]
 
 
-def _own(parts: Parts) -> list[Subject]:
-    """Return what Harbor has no word for."""
-    return [ConflictsApi(access=_access(parts), documents=Documents(store=parts.store, executor=parts.executor))]
+def _conflicts(parts: Parts) -> Mounted:
+    """Return what Harbor has no word for, and is written like the rest."""
+    api = ConflictsApi(access=_access(parts), documents=Documents(store=parts.store, executor=parts.executor))
+    return Mounted(
+        name="conflicts",
+        prefixes=(f"{OWN_ROOT}/conflicts", f"{OWN_ROOT}/conflicts/"),
+        face=routed(OWN_ROOT, management_routes(api)),
+        render_error=render,
+        admit=parts.admission,
+    )
 
 
 def _access(parts: Parts) -> Access:
