@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -124,8 +124,8 @@ class Tests:
         """Read all tests in a folder; a part of a path that is none of the words is a parameter's value."""
         self._tests: dict[tuple[str, str], str] = {}
         for file in sorted(folder.rglob("test_*.py")):
-            for test, node in _nodes_of(file):
-                for method, path in _calls_in(node):
+            for test, node, named in _nodes_of(file):
+                for method, path in _calls_in(node, named):
                     asked = "/".join(part if not part or part in words else _VALUE for part in path.split("/"))
                     self._tests.setdefault((method, asked), f"{file.relative_to(folder.parent)}::{test}")
 
@@ -136,33 +136,68 @@ class Tests:
         return next(filter(None, found), "")
 
 
-def _nodes_of(file: Path) -> Iterator[tuple[str, ast.Call | ast.Tuple]]:
-    for top in ast.parse(file.read_text(encoding="utf-8")).body:
+# What names stand for, from the line on which they are given it: (line, name, path).
+_Given = list[tuple[int, str, str]]
+
+
+def _nodes_of(file: Path) -> Iterator[tuple[str, ast.Call | ast.Tuple, _Given]]:
+    """Return the calls and tuples of a file, each with the test that it stands in and the paths that have names there."""
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    constants = _given_in(module.body, [])
+    for top in module.body:
         name = top.name if isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
-        for node in ast.walk(top):
-            if isinstance(node, ast.Call | ast.Tuple):
-                yield name, node
+        inner = top.body if isinstance(top, ast.ClassDef) else [top]
+        for each in inner:
+            given = (
+                _given_in(ast.walk(each), constants) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) else constants
+            )
+            for node in ast.walk(each):
+                if isinstance(node, ast.Call | ast.Tuple):
+                    yield name, node, given
 
 
-def _calls_in(node: ast.Call | ast.Tuple) -> Iterator[tuple[str, str]]:
+def _given_in(nodes: Iterable[ast.AST], known: _Given) -> _Given:
+    """Return the paths that are given a name among these nodes, and what was known before."""
+    found = list(known)
+    assignments = (node for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None)
+    for node in sorted(assignments, key=lambda one: one.lineno):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            if isinstance(target, ast.Name) and node.value is not None:
+                found.append((node.lineno, target.id, _text_in(node.value, found)))
+    return found
+
+
+def _calls_in(node: ast.Call | ast.Tuple, named: _Given) -> Iterator[tuple[str, str]]:
     """Return what is asked for there: a method and a path next to each other, or a path given to a helper of known method."""
     given = node.args if isinstance(node, ast.Call) else node.elts
     helper = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
-    if helper in _METHOD_BY_HELPER and given and (path := _path_in(given[0])):
+    if helper in _METHOD_BY_HELPER and given and (path := _path_in(given[0], named)):
         yield _METHOD_BY_HELPER[helper], path
     for first, second in pairwise(given):
-        if isinstance(first, ast.Constant) and str(first.value).lower() in METHODS and (path := _path_in(second)):
+        if isinstance(first, ast.Constant) and str(first.value).lower() in METHODS and (path := _path_in(second, named)):
             yield str(first.value), path
 
 
-def _path_in(node: ast.expr) -> str:
-    """Return the path in a literal, with a mark where something is filled in; empty if it is none."""
+def _text_in(node: ast.expr, named: _Given) -> str:
+    """Return a text with marks where something is filled in that is not known; empty if it is none."""
     if isinstance(node, ast.Constant):
-        text = str(node.value)
-    elif isinstance(node, ast.JoinedStr):
-        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
-    else:
-        return ""
+        return str(node.value)
+    if isinstance(node, ast.Name):
+        return next((text for line, name, text in reversed(named) if name == node.id and line <= node.lineno), "")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text_in(part, named) or "{}" for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _text_in(node.value, named)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        first, second = _text_in(node.left, named), _text_in(node.right, named)
+        return first + second if first and second else ""
+    return ""
+
+
+def _path_in(node: ast.expr, named: _Given) -> str:
+    """Return the path that is written there or has a name there; empty if it is none."""
+    text = _text_in(node, named)
     path = text.partition("?")[0].rstrip("/")
     return path if path.startswith("/") else ""
 

@@ -320,6 +320,8 @@ class TestScans:
         report = "nosuch"
         log = await site.admin.ok(404, "GET", f"/projects/team/repositories/{name}/artifacts/{tag}/scan/{report}/log")
         assert log["errors"][0]["message"] == "report with uuid nosuch does not exist"
+        found = await site.admin.ok(404, "GET", f"/projects/team/repositories/{name}/artifacts/{tag}/additions/vulnerabilities")
+        assert found["errors"][0]["message"] == f"no scanner registration configured for project: {project}"
         for path in ("/scans/all/metrics", "/scans/schedule/metrics", "/system/scanAll/schedule"):
             assert (await site.admin("GET", path)).status == 412
 

@@ -193,8 +193,8 @@ class TestSchedules:
         assert (await site.admin("PUT", path, body)).status == status
 
     async def test_schedules_are_never_paused(self, site: AccountsNode) -> None:
-        job_type = "all"
-        assert await site.admin.ok(200, "GET", f"/schedules/{job_type}/paused") == {"paused": False}
+        for job_type in ("all", "ALL"):
+            assert await site.admin.ok(200, "GET", f"/schedules/{job_type}/paused") == {"paused": False}
         assert (await site.admin("GET", "/schedules/gc/paused")).status == 400
 
 

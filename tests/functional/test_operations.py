@@ -62,6 +62,19 @@ def test_a_call_counts_for_the_operation_that_it_asks_for_and_no_other(tmp_path:
     assert tests.test_of(_operation("GET", "/api/v2.0/projects/{id}")) == ""
 
 
+def test_path_that_has_a_name_counts_from_where_it_is_given_it(tmp_path: Path) -> None:
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "test_things.py").write_text(NAMED)
+    tests = operations.Tests(folder, {"projects", "members", "robots"})
+    members, robots = "/api/v2.0/projects/{id}/members", "/api/v2.0/projects/{id}/robots/{robot}"
+    assert tests.test_of(_operation("GET", members)) == "tests/test_things.py::test_named"
+    assert tests.test_of(_operation("DELETE", robots)) == "tests/test_things.py::test_named"
+    assert tests.test_of(_operation("PUT", members)) == ""
+    # What one test gives a name to, another does not know.
+    assert tests.test_of(_operation("PATCH", robots)) == ""
+
+
 def test_parameters_by_another_name_are_the_same_operation() -> None:
     assert key_of("get", "/projects/{project_id}/") == key_of("GET", "/projects/{project_name_or_id}")
 
@@ -71,6 +84,21 @@ def test_members(api):
     api("GET", f"/projects/{api.id}/members?page=1")
     api.create("/robots", {})
     api("GET", f"/projects/{api.search}/{api.path}")
+"""
+
+
+NAMED: Final = """
+ROOT = "/projects"
+
+def test_named(api):
+    path = f"{ROOT}/{api.id}/members"
+    api("GET", path)
+    path = ROOT + "/1/robots"
+    api("DELETE", f"{path}/{api.robot}")
+    api("PUT", path)
+
+def test_other(api, path):
+    api("PATCH", f"{path}/{api.robot}")
 """
 
 
