@@ -215,3 +215,39 @@ def test_session_holds_on_every_node_and_ends_on_all_of_them(pair: Cluster) -> N
     second.request("GET", "/c/log_out", headers=session, authorization="").expect(200)
     for client in (first, second):
         client.request("GET", "/api/v2.0/users/current", headers=session, authorization="").expect(401)
+
+
+def test_rights_and_limits_hold_on_every_node_when_the_answer_arrives(pair: Cluster) -> None:
+    writer, reader = pair
+    user, project = new_user(writer), f"p{secrets.token_hex(4)}"
+    number = _created(writer, "/projects", {"project_name": project})
+    group = f"g{secrets.token_hex(4)}"
+    _created(writer, "/usergroups", {"group_name": group, "group_type": 3})
+    member = _created(writer, f"/projects/{number}/members", {"role_id": DEVELOPER, "member_user": {"username": user}})
+    _created(
+        writer, f"/projects/{number}/members", {"role_id": DEVELOPER, "member_group": {"group_name": group, "group_type": 3}}
+    )
+    (quota,) = api(reader, "GET", f"/quotas?reference_id={number}")
+    assert {one["entity_name"] for one in api(reader, "GET", f"/projects/{number}/members")} == {"admin", user, group}
+    pushing = Repository(client=reader.client(user=user, password=PASSWORD), name=f"{project}/app")
+    pushing.start_upload()
+    api(writer, "PUT", f"/quotas/{quota['id']}", {"hard": {"storage": 1}})
+    upload = pushing.start_upload()
+    content = image("beyond the limit").blobs[0]
+    where = pushing.patch(upload, content.content).expect(202).header("Location") or upload
+    pushing.finish(where, content.digest).refused(403, "DENIED")
+    api(reader, "PUT", f"/quotas/{quota['id']}", {"hard": {"storage": -1}})
+    api(reader, "PUT", f"/projects/{number}/members/{member}", {"role_id": 3})
+    pushing.client.request("POST", pushing.path("blobs/uploads/")).refused((401, 403), ("UNAUTHORIZED", "DENIED"))
+
+
+def _created(node: ClusterNode, path: str, body: object) -> int:
+    client = node.client()
+    answer = client.request(
+        "POST",
+        f"/api/v2.0{path}",
+        headers={"Content-Type": "application/json"},
+        body=json.dumps(body).encode(),
+        authorization=basic(client.user, client.password),
+    ).expect(201)
+    return int((answer.header("Location") or "").rpartition("/")[2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.accounts import (
@@ -13,6 +15,7 @@ from tests.support.accounts import (
     make_project,
     make_user,
     names,
+    push_image,
     robot_body,
     site,
 )
@@ -173,3 +176,59 @@ class TestRobots:
         assert (await site.admin.ok(200, "GET", f"/robots/{made['id']}"))["description"] == "changed"
         assert (await site.admin("PUT", f"/robots/{made['id']}", {**body, "name": "robot$other"})).status == 400
         assert (await site.admin("PUT", f"/robots/{made['id']}", {**body, "level": "project"})).status == 403
+
+
+class TestRightsInTheSystem:
+    async def test_robot_does_in_the_system_what_it_was_given_and_no_more(self, site: AccountsNode) -> None:
+        made = await site.admin.ok(
+            201, "POST", "/robots", _system_robot("ops", "label: create", "quota: list", "project: create", "catalog: read")
+        )
+        robot = site.user(made["name"], made["secret"])
+        assert (await robot("POST", "/labels", {"name": "l", "scope": "g"})).status == 201
+        assert (await robot("GET", "/quotas")).status == 200
+        assert (await robot("POST", "/projects", {"project_name": "p"})).status == 201
+        project = await site.admin.ok(200, "GET", "/projects/p")
+        assert project["owner_name"] == "admin"
+        await push_image(site.admin, "p/app")
+        assert (await robot("GET", "/v2/_catalog")).json() == {"repositories": ["p/app"]}
+        for method, path in (
+            ("GET", "/configurations"),
+            ("PUT", f"/quotas/{(await site.admin.ok(200, 'GET', '/quotas'))[0]['id']}"),
+            ("POST", "/users"),
+            ("POST", "/robots"),
+            ("GET", "/users"),
+        ):
+            assert (await robot(method, path, _system_robot("more", "label: create"))).status in (401, 403), path
+        assert (await robot("GET", "/projects/p/members")).status == 403
+
+    async def test_no_robot_makes_administrators(self, site: AccountsNode) -> None:
+        made = await site.admin.ok(201, "POST", "/robots", _system_robot("ops", "user: update", "robot: create"))
+        robot = site.user(made["name"], made["secret"])
+        number = await make_user(site, "alice")
+        assert (await robot("PUT", f"/users/{number}/sysadmin", {"sysadmin_flag": True})).status == 403
+        assert (await robot("PUT", f"/users/{number}/password", {"new_password": "Passw0rd2"})).status == 403
+        assert (await robot("POST", "/robots", _system_robot("more", "user: update"))).status == 403
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"access": [{"resource": "bogus", "action": "read"}]}, "bad request permission: bogus:read"),
+            (
+                {"namespace": "p"},
+                "bad request error kind input: project, or for a robot of the system: system, with the namespace /",
+            ),
+        ],
+    )
+    async def test_unknown_right_is_refused(self, site: AccountsNode, changed: dict[str, object], message: str) -> None:
+        body = _system_robot("ops", "label: create")
+        body["permissions"] = [{**body["permissions"][0], **changed}]
+        reply = await site.admin("POST", "/robots", body)
+        assert (reply.status, reply.json()["errors"][0]["message"]) == (400, message)
+
+
+def _system_robot(name: str, *grants: str) -> dict[str, Any]:
+    access = [
+        {"resource": resource, "action": action.strip()} for resource, _, action in (one.partition(":") for one in grants)
+    ]
+    permissions = [{"kind": "system", "namespace": "/", "access": access}]
+    return {"name": name, "level": "system", "duration": -1, "description": "", "permissions": permissions}

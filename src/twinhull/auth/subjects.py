@@ -30,6 +30,8 @@ class Subject:
     groups: tuple[str, ...] = ()
     # Robots only.
     permissions: tuple[RobotPermission, ...] = ()
+    # What its list says of the system as a whole.
+    system_grants: frozenset[Grant] = frozenset()
     expires_at_s: int = -1
     project: str = ""
 
@@ -86,6 +88,7 @@ def _read_robot(connection: Connection, name: str, key: str) -> Subject | None:
         stored=robot.secret_hash,
         credential=fingerprint(robot.secret_hash),
         permissions=tuple(permission_of(item) for item in robot.permissions),
+        system_grants=frozenset[Grant]().union(*(grants_of_system(item) for item in robot.permissions)),
         expires_at_s=robot.expires_at_s,
         project=robot.project,
     )
@@ -93,14 +96,22 @@ def _read_robot(connection: Connection, name: str, key: str) -> Subject | None:
 
 def permission_of(described: Mapping[str, Any]) -> RobotPermission:
     """Return an entry of a robot's list as the decision needs it; what is no plain leave grants nothing."""
-    grants = {
+    is_of_project = described.get("kind", "project") == "project"
+    return RobotPermission(str(described.get("namespace", "")) if is_of_project else "", _grants_in(described))
+
+
+def grants_of_system(described: Mapping[str, Any]) -> frozenset[Grant]:
+    """Return what an entry of a robot's list lets it do in the system as a whole."""
+    return _grants_in(described) if described.get("kind") == "system" else frozenset()
+
+
+def _grants_in(described: Mapping[str, Any]) -> frozenset[Grant]:
+    return frozenset(
         Grant(str(item.get("resource", "")), str(item.get("action", "")))
         for item in described.get("access") or []
         # Harbor 2.2 knows an effect "deny" in words only; here it is no grant at all.
         if item.get("effect", "") in ("", "allow")
-    }
-    namespace = str(described.get("namespace", "")) if described.get("kind", "project") == "project" else ""
-    return RobotPermission(namespace, frozenset(grants))
+    )
 
 
 def read_facts(connection: Connection, name: str) -> ProjectFacts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from twinhull.auth.passwords import PasswordChecker, RandomBytes, hash_secret, new_secret, require_strong
+from twinhull.auth.robot_permissions import IN_SYSTEM
 from twinhull.catalog.accounts import Written, changed_only, written
 from twinhull.catalog.audit import note
 from twinhull.catalog.lives import life_of_project
@@ -26,6 +27,9 @@ from twinhull.records.merge import Value
 SYSTEM: Final = "system"
 PROJECT: Final = "project"
 ANY_PROJECT: Final = "*"
+# The namespace of rights in the system.
+WHOLE_SYSTEM: Final = "/"
+_IN_SYSTEM: Final = frozenset(IN_SYSTEM)
 NEVER: Final = -1
 NAME_LENGTH_MAX: Final = 255
 DESCRIPTION_LENGTH_MAX: Final = 1024
@@ -81,12 +85,24 @@ def _require_permissions(level: str, permissions: Sequence[Mapping[str, Any]]) -
     for permission in permissions:
         if not permission.get("access"):
             raise Invalid("bad request empty access")
-        if permission.get("kind") != "project":
-            raise Invalid("bad request error kind input: only project is supported")
+        _require_kind(level, permission)
     if level == PROJECT and len(permissions) > 1:
         raise Invalid("bad request permission")
     if level == PROJECT and permissions[0].get("namespace") == ANY_PROJECT:
         raise Denied("forbidden")
+
+
+def _require_kind(level: str, permission: Mapping[str, Any]) -> None:
+    """Raise Invalid unless that is rights in a project, or for a robot of the system known ones in the system."""
+    kind = permission.get("kind")
+    if kind == "project":
+        return
+    if kind != SYSTEM or level != SYSTEM or permission.get("namespace") != WHOLE_SYSTEM:
+        raise Invalid("bad request error kind input: project, or for a robot of the system: system, with the namespace /")
+    for access in permission.get("access") or []:
+        if (access.get("resource", ""), access.get("action", "")) not in _IN_SYSTEM:
+            shown = f"{access.get('resource', '')}:{access.get('action', '')}"
+            raise Invalid(f"bad request permission: {shown[:128]}")
 
 
 class Robots:
@@ -209,7 +225,8 @@ def _existing(transaction: Transaction, number: int) -> Robot:
 
 
 def _require_projects(transaction: Transaction, permissions: Sequence[Mapping[str, Any]]) -> None:
-    for namespace in dict.fromkeys(str(permission.get("namespace", "")) for permission in permissions):
+    of_projects = (permission for permission in permissions if permission.get("kind") == "project")
+    for namespace in dict.fromkeys(str(permission.get("namespace", "")) for permission in of_projects):
         if namespace != ANY_PROJECT and queries.find_project(transaction.connection, namespace) is None:
             raise ProjectUnknown(f"project {namespace[:255]} not found")
 

@@ -11,12 +11,14 @@ from starlette.requests import Request
 
 from twinhull.auth.permissions import Allowance
 from twinhull.catalog.peers import Durability
+from twinhull.harbor.system_rights import needed_grant
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectUnknown, Unauthenticated
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.store import Store
 from twinhull.web.identity import ANONYMOUS, Caller, Identity
 
+ROOT: Final = "/api/v2.0"
 UNAUTHORIZED: Final = "unauthorized"
 LEGACY_UNAUTHORIZED: Final = "UnAuthorize"
 _ID_LENGTH_MAX: Final = 18
@@ -55,9 +57,10 @@ class Access:
         return caller
 
     async def admin(self, request: Request, *, message: str = "", legacy: bool = False) -> Caller:
-        """Return the caller, who is a system administrator; raises Unauthenticated or Denied."""
+        """Return a system administrator, or a robot that was given what the path asks for; raises Unauthenticated or Denied."""
         caller = await self.logged_in(request, legacy=legacy)
-        if not caller.is_admin:
+        needed = needed_grant(request.method, str(request.scope["path"]).removeprefix(ROOT)) if not caller.is_admin else None
+        if not caller.is_admin and (needed is None or not caller.may_in_system(*needed)):
             raise Denied(message or caller.name)
         return caller
 

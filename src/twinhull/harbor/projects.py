@@ -67,6 +67,8 @@ class ProjectsApi:
             owner=query.get("owner", ""),
             public=query_bool(request, "public"),
         )
+        if caller.may_in_system("project", "list"):
+            wanted = replace(wanted, visible_only=False)
         detailed = query_bool(request, "with_detail") is not False
 
         def read(connection: Snapshot) -> tuple[list[views.Json], int]:
@@ -89,12 +91,8 @@ class ProjectsApi:
         caller = await self._access.logged_in(request)
         body = await read_body(request, _ProjectBody)
         restricted = await self._guard.setting("project_creation_restriction") == "adminonly"
-        if (
-            caller.subject is None
-            or caller.token is not None
-            or caller.subject.is_robot
-            or (restricted and not caller.is_admin)
-        ):
+        is_person = caller.subject is not None and caller.token is None and not caller.subject.is_robot
+        if not (is_person and (caller.is_admin or not restricted)) and not caller.may_in_system("project", "create"):
             raise Denied("forbidden")
         if body.storage_limit is not None and body.storage_limit < -1:
             raise Invalid("bad request: invalid value for resource storage")
@@ -103,7 +101,7 @@ class ProjectsApi:
             metadata.setdefault("public", str(body.public).lower())
         # As in Harbor, only administrators of the system say how much a project may store.
         limit = body.storage_limit if caller.is_admin else None
-        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.subject.name, storage_limit=limit)
+        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.name if is_person else "", storage_limit=limit)
         made = await self._projects.create(new)
         by_name = request.headers.get("x-resource-name-in-location", "").lower() == "true"
         location = located(request, new.name if by_name else made.id)

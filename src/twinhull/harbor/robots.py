@@ -162,6 +162,8 @@ class RobotsApi:
         if caller.is_admin:
             return
         if not project:
+            if caller.may_in_system("robot", action):
+                return
             raise Denied(caller.name)
         if not await self._access.may(caller, project, "robot", action):
             raise Denied("forbidden")

@@ -55,6 +55,10 @@ class Caller:
         """Whether this is a system administrator by password; a token is good for repositories only."""
         return self.subject is not None and self.subject.is_admin and self.token is None
 
+    def may_in_system(self, resource: str, action: str) -> bool:
+        """Tell whether this is a robot, by its secret, that was given this in the system as a whole."""
+        return self.subject is not None and self.token is None and (resource, action) in self.subject.system_grants
+
 
 ANONYMOUS: Final = Caller(subject=None)
 _REFUSED: Final = Caller(subject=None, refused=True)
@@ -123,6 +127,8 @@ class Identity:
 
     async def visible_projects(self, caller: Caller) -> frozenset[str] | None:
         """Return the names of the projects whose repositories a caller may list; None for all of them."""
+        if caller.may_in_system("catalog", "read"):
+            return None
         return await self._guard.visible_projects(caller.subject)
 
     async def rights(self, caller: Caller, project: str) -> Allowance:
