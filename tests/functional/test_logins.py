@@ -176,7 +176,7 @@ class TestSystem:
     async def test_systeminfo_says_more_to_those_who_are_logged_in(self, site: AccountsNode) -> None:
         assert await site.anonymous.ok(200, "GET", "/systeminfo") == {
             "auth_mode": "db_auth",
-            "harbor_version": "v2.2.4-1bc848b3",
+            "harbor_version": "v2.16.0-0",
             "primary_auth_mode": False,
             "self_registration": False,
         }

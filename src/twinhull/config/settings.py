@@ -210,6 +210,8 @@ class Settings:
     cluster_listen: Annotated[Address | None, "`HOST:PORT` for peers; by default the port for clients + 200"] = None
     workers: Annotated[int, "HTTP worker processes"] = 2
     external_url: Annotated[str, "the cluster's one address as people type it; empty: what each client used"] = ""
+    harbor_version: Annotated[str, "the Harbor release that clients are told; they choose their words by it"] = "v2.16.0"
+    version_shown: Annotated[str, "what stands behind it; empty: Twinhull's own version"] = ""
     admin_password: Annotated[Secret, "the administrator's first password; empty: one is generated and shown once"] = _NO_SECRET
     trusted_proxies: Annotated[Networks, "networks whose X-Forwarded-* headers are believed"] = _LOOPBACK
     stop_timeout_s: Annotated[float, "how long running requests may go on after a stop was asked for"] = 30.0

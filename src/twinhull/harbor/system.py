@@ -15,8 +15,6 @@ from twinhull.harbor.requests import answer, on
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.web.middleware import OriginOf
 
-# The Harbor whose API this is: clients choose their words by it.
-HARBOR_VERSION: Final = "v2.2.4-1bc848b3"
 _COMPONENTS: Final = ("core", "database", "jobservice", "portal", "redis", "registry", "registryctl")
 
 Health = Callable[[], Awaitable[bool]]
@@ -33,14 +31,16 @@ class SystemApi:
         is_healthy: Health,
         origin_of: OriginOf,
         clock: Clock,
+        version: str,
         external_url: str = "",
     ) -> None:
-        """Take who knows settings and callers, what tells whether this node is well, the time, and the address to show."""
+        """Take who knows settings and callers, what tells whether this node is well, the time, version and address."""
         self._access = access
         self._guard = guard
         self._is_healthy = is_healthy
         self._origin_of = origin_of
         self._clock = clock
+        self._version = version
         self._external_url = external_url
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -72,7 +72,7 @@ class SystemApi:
     async def _public_info(self) -> dict[str, object]:
         """Return what the page for signing in needs."""
         auth_mode = await self._guard.setting("auth_mode")
-        shown: dict[str, object] = {"auth_mode": auth_mode, "harbor_version": HARBOR_VERSION}
+        shown: dict[str, object] = {"auth_mode": auth_mode, "harbor_version": self._version}
         for name in ("self_registration", "primary_auth_mode"):
             shown[name] = bool(await self._guard.setting(name))
         if banner := await self._guard.setting("banner_message"):

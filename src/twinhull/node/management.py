@@ -65,6 +65,8 @@ class Parts:
     # Where the node keeps everything, and for how long what lost its last name stays.
     data_dir: Path
     grace_s: float
+    # What clients are told: the release of Harbor whose newest words are understood, and our own behind it.
+    version: str = "v2.16.0-0"
     external_url: str = ""
 
 
@@ -191,6 +193,7 @@ def _system(parts: Parts) -> list[Subject]:
             is_healthy=parts.is_healthy,
             origin_of=parts.forwarding.origin_of,
             clock=parts.store.clock,
+            version=parts.version,
             external_url=parts.external_url,
         ),
     ]

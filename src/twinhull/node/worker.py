@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Final
 
 from twinhull.auth.acting import ActingThreads
@@ -230,6 +231,7 @@ class _Worker:
             is_healthy=self._is_healthy,
             data_dir=self._settings.data_dir,
             grace_s=self._settings.gc.grace_s,
+            version=f"{self._settings.harbor_version}-{self._settings.version_shown or version('twinhull')}",
             external_url=self._settings.external_url,
         )
 
