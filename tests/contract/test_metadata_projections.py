@@ -70,9 +70,10 @@ CASES: Final[dict[str, tuple[str, dict[str, Value], Table, tuple[Any, ...]]]] = 
     ),
     PROJECT.name: (
         "library",
-        {"owner": "alice", "metadata.public": "true", "metadata.auto_scan": "false", "metadata.severity": None, **TIMES},
+        {"owner": "alice", "metadata.public": "true", "metadata.auto_scan": "false", "registry": "hub"}
+        | {"metadata.severity": None, **TIMES},
         projects,
-        ("library", 42, "alice", '{"auto_scan":"false","public":"true"}', True, 5, 6),
+        ("library", 42, "alice", '{"auto_scan":"false","public":"true"}', True, 5, 6, "hub"),
     ),
     MEMBER.name: (
         "library/u/alice",
@@ -201,7 +202,7 @@ def test_record_without_fields_becomes_a_row_too(store: Store, name: str) -> Non
 def test_updated_time_is_the_created_one_until_something_changes(store: Store) -> None:
     with store.write() as transaction:
         transaction.create(PROJECT, "library", {"created_ms": 5})
-    assert rows(store, projects) == [("library", 0, "", "{}", False, 5, 5)]
+    assert rows(store, projects) == [("library", 0, "", "{}", False, 5, 5, "")]
 
 
 def test_manifest_names_its_blobs_and_children(store: Store) -> None:
@@ -268,7 +269,7 @@ def make_project(transaction: Transaction) -> str:
 def what_lives(connection: Connection) -> tuple[bool, bool, int, int]:
     """Return whether project and repository live, and how many members and robots are to be seen."""
     return (
-        content.has_project(connection, "library"),
+        accounts.find_project(connection, "library") is not None,
         content.has_repository(connection, "library/app"),
         accounts.list_members(connection, "library")[1],
         accounts.list_robots(connection, project="library")[1],

@@ -20,7 +20,7 @@ from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.catalog.quotas import require_room
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobInUse, BlobUnknown, ProjectUnknown, StorageFull, TwinhullError, Unavailable
+from twinhull.kit.errors import BlobInUse, BlobUnknown, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
 from twinhull.metadata import content as queries
 from twinhull.metadata import garbage
@@ -115,8 +115,7 @@ class Contents:
         Raises QuotaExceeded, and Unavailable when the blob was removed since, which is next to impossible.
         """
         with self._store.write() as transaction:
-            if not queries.has_project(transaction.connection, project_of(repository)):
-                raise ProjectUnknown(f"project {project_of(repository)!r} not found")
+            queries.require_pushable(transaction.connection, project_of(repository))
             # Garbage is removed in a writing transaction too: from here on it sees the link, or is done.
             if source is None and self._blobs.stat(digest) is None:
                 raise Unavailable(f"blob {digest} was removed while it was being stored", hint="send it again")
@@ -146,11 +145,9 @@ class Contents:
         return await self._run(lambda: self._unlink(repository, digest))
 
     def check_project_now(self, repository: str) -> None:
-        """Raise ProjectUnknown unless the repository's project lives; for a caller that is in a thread."""
-        project = project_of(repository)
+        """Raise ProjectUnknown or Denied unless the repository's project takes pushes; for a caller that is in a thread."""
         with self._store.read() as connection:
-            if not queries.has_project(connection, project):
-                raise ProjectUnknown(f"project {project!r} not found")
+            queries.require_pushable(connection, project_of(repository))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,12 @@ from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project
+from twinhull.metadata.documents import find_by_id
 from twinhull.metadata.filtering import NUL
 from twinhull.metadata.groups import is_member_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, ROBOT, member_key
+from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, REGISTRY, ROBOT, member_key
 from twinhull.records.merge import Value
 
 LIBRARY: Final = "library"
@@ -62,6 +63,8 @@ class NewProject:
     owner_shown: str = ADMIN
     # The bytes that it may store; None: as the cluster's settings have it.
     storage_limit: int | None = None
+    # The registry whose content it is to stand for, by its id; None for a project that takes pushes.
+    registry_id: int | None = None
 
 
 def require_project_name(name: str) -> None:
@@ -233,7 +236,15 @@ def _create(transaction: Transaction, new: NewProject, fields: Mapping[str, Valu
     if queries.find_project(transaction.connection, new.name) is not None:
         raise Conflict(f"The project named {new.name} already exists")
     owner = new.owner or new.owner_shown
-    number = _insert(transaction, new.name, owner, {_METADATA_FIELD + "public": "false", **fields}, new.storage_limit)
+    registry: str | None = None
+    if new.registry_id:
+        found = find_by_id(transaction.connection, REGISTRY, new.registry_id)
+        if found is None:
+            raise NotFound(f"registry {new.registry_id} not found")
+        registry = found.name
+    number = _insert(
+        transaction, new.name, owner, {_METADATA_FIELD + "public": "false", **fields, "registry": registry}, new.storage_limit
+    )
     if new.owner and queries.find_user(transaction.connection, new.owner) is not None:
         _add_member(transaction, new.name, new.owner, Role.PROJECT_ADMIN)
     return number
@@ -249,7 +260,7 @@ def _insert(
         transaction.delete(ROBOT, key)
     delete_documents_of(transaction, name)
     # Metadata that was set in an earlier life would show through where this one says nothing.
-    unset = {_METADATA_FIELD + key: None for key in _KEPT_KEYS}
+    unset = {"registry": None, **{_METADATA_FIELD + key: None for key in _KEPT_KEYS}}
     number = transaction.next_id(PROJECT)
     now_ms = transaction.now_ms()
     complete = {"owner": owner, "created_ms": now_ms, "updated_ms": now_ms, **unset, **fields}
@@ -282,6 +293,8 @@ def keep_alive(transaction: Transaction, project: Project) -> None:
     if transaction.values(PROJECT, project.name) is None:
         items = {_METADATA_FIELD + key: project.metadata.get(key) for key in _KEPT_KEYS}
         fields = {"owner": project.owner, "created_ms": project.created_ms, "updated_ms": project.updated_ms, **items}
+        if project.registry:
+            fields["registry"] = project.registry
         transaction.create(PROJECT, project.name, fields, number=project.id)
 
 

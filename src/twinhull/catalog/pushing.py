@@ -16,7 +16,7 @@ from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
 from twinhull.catalog.quotas import require_room
 from twinhull.kit.digest import Digest, algorithm_of, digest_of
-from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, ProjectUnknown, TagImmutable
+from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, TagImmutable
 from twinhull.kit.reference import is_digest, project_of
 from twinhull.metadata import content as queries
 from twinhull.metadata.store import Store
@@ -107,8 +107,7 @@ class Pushing:
         tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
         with self._store.write() as transaction:
             connection = transaction.connection
-            if not queries.has_project(connection, project_of(repository)):
-                raise ProjectUnknown(f"project {project_of(repository)!r} not found")
+            queries.require_pushable(connection, project_of(repository))
             rules = rules_for_writing(transaction, repository)
             _check_movable(transaction, rules, repository, tags, digest)
             sizes = queries.visible_blobs(connection, repository, parsed.blobs)

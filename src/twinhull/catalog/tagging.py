@@ -11,7 +11,7 @@ from twinhull.catalog.audit import note_content
 from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.pushing import keep_repository, put_tag
 from twinhull.catalog.quotas import require_room_for
-from twinhull.kit.errors import Conflict, ManifestUnknown, ProjectUnknown
+from twinhull.kit.errors import Conflict, ManifestUnknown
 from twinhull.kit.reference import parse_repository, parse_tag, project_of
 from twinhull.metadata import content
 from twinhull.metadata.projections.standing import accessories_of, children_of
@@ -80,8 +80,7 @@ class Tagging:
 
 def _copy_whole(transaction: Transaction, copy: Copy) -> None:
     project = project_of(copy.target)
-    if not content.has_project(transaction.connection, project):
-        raise ProjectUnknown(f"project {project} not found")
+    content.require_pushable(transaction.connection, project)
     if transaction.values(MANIFEST, content_key(copy.source, copy.digest)) is None:
         raise ManifestUnknown(f"artifact {copy.source}@{copy.digest} not found")
     if transaction.values(MANIFEST, content_key(copy.target, copy.digest)) is not None:

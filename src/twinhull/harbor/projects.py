@@ -18,13 +18,13 @@ from twinhull.harbor import views
 from twinhull.harbor.access import Access
 from twinhull.harbor.allowlists import AllowlistBody
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
-from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
+from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
-from twinhull.metadata.documents import find_of_projects
+from twinhull.metadata.documents import find_named, find_of_projects
 from twinhull.metadata.groups import group_roles
 from twinhull.metadata.usage import Quota, quota_of
-from twinhull.records.kinds import ALLOWLIST
+from twinhull.records.kinds import ALLOWLIST, REGISTRY
 from twinhull.web.identity import Caller
 
 
@@ -101,7 +101,13 @@ class ProjectsApi:
             metadata.setdefault("public", str(body.public).lower())
         # As in Harbor, only administrators of the system say how much a project may store.
         limit = body.storage_limit if caller.is_admin else None
-        new = NewProject(name=body.project_name, metadata=metadata, owner=caller.name if is_person else "", storage_limit=limit)
+        new = NewProject(
+            name=body.project_name,
+            metadata=metadata,
+            owner=caller.name if is_person else "",
+            storage_limit=limit,
+            registry_id=body.registry_id,
+        )
         made = await self._projects.create(new)
         by_name = request.headers.get("x-resource-name-in-location", "").lower() == "true"
         location = located(request, new.name if by_name else made.id)
@@ -152,8 +158,6 @@ class ProjectsApi:
 
 
 def _metadata(body: _ProjectBody) -> dict[str, str]:
-    if body.registry_id:
-        raise ProjectUnknown(f"registry {body.registry_id} not found")
     return {key: value for key, value in (body.metadata or {}).items() if value is not None}
 
 
@@ -172,6 +176,7 @@ def _project_views(connection: Snapshot, found: Sequence[Project], caller: Calle
     owners = accounts.ids_of_users(connection, {project.owner for project in found})
     repositories = accounts.count_repositories(connection, names)
     is_user = caller.subject is not None and not caller.subject.is_robot and caller.token is None
+    registries = find_named(connection, REGISTRY, {project.registry for project in found if project.registry})
     allowlists = find_of_projects(connection, ALLOWLIST, names) if detailed else {}
     roles = _roles(connection, caller, names) if is_user else {}
     return [
@@ -181,6 +186,7 @@ def _project_views(connection: Snapshot, found: Sequence[Project], caller: Calle
             roles=roles.get(project.name, []),
             repositories=repositories.get(project.name, 0),
             allowlist=allowlists.get(project.name),
+            registry=registries.get(project.registry),
             detailed=detailed,
         )
         for project in found

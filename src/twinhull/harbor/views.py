@@ -72,6 +72,7 @@ def project_view(
     roles: Sequence[int],
     repositories: int,
     allowlist: Document | None,
+    registry: Document | None,
     detailed: bool = True,
 ) -> Json:
     """Return a project, as somebody with these roles sees it, the strongest first."""
@@ -88,6 +89,8 @@ def project_view(
         view["metadata"] = dict(sorted(project.metadata.items()))
         view["owner_name"] = project.owner
     view |= {"name": project.name, "owner_id": owner_id, "project_id": project.id}
+    if registry is not None:
+        view["registry_id"] = registry.id
     # Harbor 2.2 left zeros out; what is newer never does.
     view["repo_count"] = repositories
     view["update_time"] = rfc3339(project.updated_ms)

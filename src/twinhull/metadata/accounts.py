@@ -59,6 +59,8 @@ class Project:
     public: bool
     created_ms: int
     updated_ms: int
+    # The name of the registry whose content it stands for; empty for all others.
+    registry: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,14 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, TextClause, bindparam, text
 
+from twinhull.kit.errors import Denied, ProjectUnknown
 from twinhull.metadata.summaries import is_content
 
 # As many digests as one statement asks for; SQLite takes at most 32,766 parameters.
 _BATCH: Final = 500
 
 _COUNT_MANIFESTS: Final = text("SELECT count(*) FROM manifests")
-_PROJECT: Final = text("SELECT 1 FROM projects WHERE name = :project")
+_PROJECT: Final = text("SELECT registry FROM projects WHERE name = :project")
 _REPOSITORY: Final = text("SELECT 1 FROM repositories WHERE name = :repository")
 _TAG: Final = text("SELECT digest FROM tags WHERE repository = :repository AND name = :tag")
 _MANIFEST: Final = text(
@@ -83,9 +84,13 @@ class Referrer(NamedTuple):
     annotations: dict[str, str]
 
 
-def has_project(connection: Connection, project: str) -> bool:
-    """Tell whether the project lives."""
-    return connection.execute(_PROJECT, {"project": project}).first() is not None
+def require_pushable(connection: Connection, project: str) -> None:
+    """Raise ProjectUnknown unless the project lives, Denied when it stands for another registry's content."""
+    found = connection.execute(_PROJECT, {"project": project}).first()
+    if found is None:
+        raise ProjectUnknown(f"project {project!r} not found")
+    if found[0]:
+        raise Denied(f"denied: can not push artifact to a proxy project: {project}")
 
 
 def has_repository(connection: Connection, repository: str) -> bool:

@@ -105,8 +105,18 @@ def ids_of(connection: Connection, document: Document) -> list[int]:
 
 def find_of_projects(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str, Document]:
     """Return the one document of that kind that each of these projects has, by project; those without are left out."""
-    query = _living(kind).where(documents.c.key.in_([document_key(name, "") for name in names]))
-    return {row["project"]: _document(row) for row in connection.execute(query).mappings()}
+    return {one.project: one for one in _with_keys(connection, kind, [document_key(name, "") for name in names])}
+
+
+def find_named(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str, Document]:
+    """Return those of the whole cluster's documents with these names, by name; those that are not there are left out."""
+    return {one.name: one for one in _with_keys(connection, kind, [document_key("", name) for name in names])}
+
+
+def _with_keys(connection: Connection, kind: Kind, keys: Sequence[str]) -> list[Document]:
+    if not keys:
+        return []
+    return [_document(row) for row in connection.execute(_living(kind).where(documents.c.key.in_(keys))).mappings()]
 
 
 def list_documents(

@@ -42,6 +42,7 @@ def _project(connection: Connection, key: str, values: Values | None) -> None:
         "owner": text_of(values.get("owner")),
         "metadata": json_of(dict(sorted(items.items()))),
         "public": items.get("public") == "true",
+        "registry": text_of(values.get("registry")),
         **times_of(values),
     }
     upsert(projects).run(connection, row)

@@ -66,6 +66,8 @@ projects: Final = Table(
     Column("public", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # The registry whose content it stands for; empty for all others.
+    Column("registry", name_type(512), nullable=False),
     Index("projects_by_id", "id"),
     info=DERIVED,
 )
