@@ -14,7 +14,7 @@ from twinhull.config.cluster import DEFAULTS
 from twinhull.kit.errors import Invalid, NotFound, QuotaExceeded
 from twinhull.metadata.accounts import find_setting
 from twinhull.metadata.transaction import Transaction
-from twinhull.metadata.usage import UNLIMITED, hard_limit, is_in_project, quota_of
+from twinhull.metadata.usage import UNLIMITED, hard_limit, is_in_project, may_be_limited, quota_of
 from twinhull.records.kinds import QUOTA
 
 STORAGE: Final = "storage"
@@ -55,7 +55,7 @@ def require_room(transaction: Transaction, project: str, digest: str, size: int)
 def require_room_for(transaction: Transaction, project: str, sizes: Mapping[str, int]) -> None:
     """Raise QuotaExceeded if the project has no room for these blobs and manifests together."""
     connection = transaction.connection
-    if hard_limit(connection, project) == UNLIMITED:
+    if not may_be_limited(connection, project) or hard_limit(connection, project) == UNLIMITED:
         return
     size = sum(size for digest, size in sizes.items() if not is_in_project(connection, project, digest))
     hard, used = quota_of(connection, project)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from twinhull.metadata.documents import find
+from twinhull.metadata.statement import Statement
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifests
 from twinhull.metadata.tables.usage import project_usage
 from twinhull.records.kinds import QUOTA, document_key
 
 UNLIMITED: Final = -1
+_LIMIT: Final = Statement("SELECT body FROM documents WHERE kind = 'quota' AND key = :key")
 
 
 class Quota(NamedTuple):
@@ -33,6 +36,15 @@ def hard_limit(connection: Connection, project: str) -> int:
     document = find(connection, QUOTA, document_key(project, ""))
     limit = document.fields.get("storage") if document is not None else None
     return limit if isinstance(limit, int) else UNLIMITED
+
+
+def may_be_limited(connection: Connection, project: str) -> bool:
+    """Tell whether a project may have a limit, inside a writing transaction, at a tenth of what `hard_limit` costs.
+
+    Asked at every push; what it says of an earlier project of that name is settled by `hard_limit`.
+    """
+    row = _LIMIT.first(connection, {"key": document_key(project, "")})
+    return row is not None and msgspec.json.decode(row[0], type=dict[str, object]).get("storage") != UNLIMITED
 
 
 def quota_of(connection: Connection, project: str) -> Quota:
