@@ -50,7 +50,7 @@ CALLERS: Final = ["admin", "plain", "robot", "nobody"]
 # What anybody who is logged in may make, or change of their own.
 OWN: Final = frozenset({"POST /projects", "PUT /users/{user_id}", "PUT /users/{user_id}/password"})
 # Where Harbor's own answers are not as it describes them: the recording has a map where a text is described, and so on.
-UNLIKE_DESCRIBED: Final = frozenset({"GET /configurations", "GET /internalconfig"})
+UNLIKE_DESCRIBED: Final = frozenset({"GET /configurations", "GET /internalconfig", "GET /search"})
 DESCRIPTIONS: Final = [name for name in GENERATIONS if not name.startswith("charts")]
 
 
@@ -84,7 +84,7 @@ class World:
 
     def ask(self, caller: str, method: str, path: str, body: object) -> Reply:
         """Return the answer to a request."""
-        return self.loop.run_until_complete(self.callers[caller](method, path, body))
+        return self.loop.run_until_complete(self.callers[caller](method, f"/api/v2.0{path}", body))
 
     def close(self) -> None:
         """Take it down."""
