@@ -36,7 +36,7 @@ def people(store: Store) -> Store:
     """A store with users in its table: ids 1, 2, …, a day between each."""
     with store.write() as transaction:
         for number, name in enumerate(_NAMES, start=1):
-            row: dict[str, Any] = {column.name: "" for column in users.columns}
+            row: dict[str, Any] = {column.name: column.type.python_type() for column in users.columns}
             row |= {"name": name, "id": number, "email": f"{name}@x.io", "sysadmin": number == 1, "disabled": False}
             upsert(users).run(transaction.connection, row | {"created_ms": number * _DAY_MS, "updated_ms": 0})
     return store
