@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -24,15 +24,34 @@ from twinhull.records.kinds import MEMBER, PROJECT, TAG, USER, member_key, tag_k
 ROUNDS: Final = 25
 
 
+class Elsewhere:
+    """The other nodes: what they did to these records this node lacks until it asks."""
+
+    def __init__(self) -> None:
+        self.did: dict[tuple[str, str], Callable[[], None]] = {}
+
+    def is_behind(self) -> bool:
+        return bool(self.did)
+
+    async def find(self, kind: str, key: str) -> bool:
+        done = self.did.get((kind, key))
+        if done is not None:
+            await asyncio.to_thread(done)
+        return done is not None
+
+
 class Worker:
     """What each worker process has of its own: database connections, the shared page mapped, and caches."""
 
     def __init__(self, root: Path, executor: ThreadPoolExecutor) -> None:
+        self.elsewhere = Elsewhere()
         clock = SystemClock()
         self.store = Store(SqliteDatabase(root / "metadata.db", run_dir=root / "run"), node="n1", slot=0, clock=clock)
         passwords = PasswordChecker(verified=VerifiedPasswords(clock=clock), brake=GuessBrake(clock=clock), executor=executor)
         freshness = Freshness(self.store, executor)
-        self.guard = Guard(store=self.store, executor=executor, log=freshness, clock=clock, passwords=passwords)
+        self.guard = Guard(
+            store=self.store, executor=executor, log=freshness, clock=clock, passwords=passwords, peers=self.elsewhere
+        )
 
     async def can_push(self, user: str, project: str) -> bool:
         return "push" in (await self.guard.allowance(await self.guard.subject(user), project)).actions
@@ -113,3 +132,28 @@ async def test_user_deleted_by_one_worker_is_unknown_to_the_other_at_once(worker
     found = await b.guard.subject("alice")
     assert found is not None
     assert found.stored == "another"
+
+
+async def test_rights_that_were_taken_away_elsewhere_are_gone_before_the_node_has_caught_up(
+    workers: tuple[Worker, Worker],
+) -> None:
+    a, b = workers
+    with a.store.write() as transaction:
+        transaction.create(PROJECT, "team", {"metadata.public": "false"}, number=transaction.next_id(PROJECT))
+    set_membership(a, 2)
+    assert await b.can_push("alice", "team")
+    alice = b.guard.known_subject("alice")
+    assert alice is not None
+    assert b.guard.known_allowance(alice, "team") is not None
+
+    b.elsewhere.did["member", member_key("team", "u", "alice")] = lambda: set_membership(a, None)
+    assert b.guard.known_allowance(alice, "team") is None
+    assert not await b.can_push("alice", "team")
+
+    def delete_alice() -> None:
+        with a.store.write() as transaction:
+            transaction.delete(USER, "alice")
+
+    b.elsewhere.did["user", "alice"] = delete_alice
+    assert b.guard.known_subject("alice") is None
+    assert await b.guard.subject("alice") is None

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from twinhull.auth.service import Guard
+from twinhull.auth.caches import AccountCaches
 from twinhull.catalog.artifacts import ManifestCache
 from twinhull.metadata import transaction as transactions
 from twinhull.metadata.projections.project import project_record
@@ -109,7 +109,7 @@ def _remember_old_tags(stack: ExitStack) -> None:
 
 
 def _remember_old_rights(stack: ExitStack) -> None:
-    stack.enter_context(_set(Guard, "_on_change", lambda _self, _kind, _key: None))
+    stack.enter_context(_set(AccountCaches, "on_change", lambda _self, _kind, _key: None))
 
 
 def _accept_gaps(stack: ExitStack) -> None:

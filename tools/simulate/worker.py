@@ -75,9 +75,7 @@ class Worker:
             blobs_of=lambda _repository, _digest: [],
         )
         passwords = PlainPasswords()
-        self.guard = Guard(
-            store=store, executor=executor, log=freshness, clock=clock, passwords=passwords, ask_peers=self.peers.find
-        )
+        self.guard = Guard(store=store, executor=executor, log=freshness, clock=clock, passwords=passwords, peers=self.peers)
         self.artifacts = Artifacts(store=store, freshness=freshness, executor=executor, peers=self.peers)
         self.contents = Contents(store=store, blobs=blobs, freshness=freshness, executor=executor, peers=self.peers)
         self.pushing = Pushing(store=store, blobs=blobs, executor=executor, peers=self.peers)

@@ -7,25 +7,24 @@ members; before each look the caches are brought up to the log, so a revocation 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from joserfc.jwk import OKPKey
 from sqlalchemy import Connection
 
+from twinhull.auth.caches import AccountCaches, keep
 from twinhull.auth.passwords import UNKNOWN_ROBOT, PasswordChecker
 from twinhull.auth.permissions import NOTHING, Allowance, allow_robot, allow_user
 from twinhull.auth.subjects import ProjectFacts, Subject, read_facts, read_role, read_subject, record_of, visible_to
 from twinhull.auth.tokens import VerifiedToken, public_keys
 from twinhull.config.cluster import DEFAULTS
 from twinhull.kit.clock import Clock
-from twinhull.kit.reference import project_of
 from twinhull.metadata import accounts
 from twinhull.metadata.store import Store
+from twinhull.records.kinds import member_key
 
-# Each of the caches holds at most this many; when full it starts anew, which costs one query an entry.
-ENTRIES_MAX: Final = 20_000
 # Signs in with a password of the cluster's own, however others do.
 _BUILT_IN: Final = "admin"
 _ROBOTS_PER_PROJECT_MAX: Final = 500
@@ -61,12 +60,28 @@ class Vouching(Protocol):
         ...
 
 
-AskPeers = Callable[[str, str], Awaitable[bool]]
+class PeersToAsk(Protocol):
+    """The other masters; catalog.peers.Peers is one."""
+
+    def is_behind(self) -> bool:
+        """Tell, at no cost, whether a peer may have taken rights away that this node has not seen."""
+        ...
+
+    async def find(self, kind: str, key: str) -> bool:
+        """Ask them for a newer version of a record, and return True once it is applied here."""
+        ...
 
 
-async def ask_nobody(_kind: str, _key: str) -> bool:
-    """Stand in for the peers of a node that is alone."""
-    return False
+class NobodyToAsk:
+    """The peers of a node that is alone."""
+
+    def is_behind(self) -> bool:
+        """Return False."""
+        return False
+
+    async def find(self, _kind: str, _key: str) -> bool:
+        """Return False."""
+        return False
 
 
 class Guard:
@@ -80,34 +95,18 @@ class Guard:
         log: LogWatch,
         clock: Clock,
         passwords: PasswordChecker,
-        ask_peers: AskPeers = ask_nobody,
+        peers: PeersToAsk | None = None,
     ) -> None:
-        """Take the metadata and threads to read it in, what tells of changes, the clock, and the checker of passwords."""
+        """Take the metadata and threads to read it in, what tells of changes, the clock, who checks passwords, the peers."""
         self._store = store
         self._executor = executor
         self._log = log
         self._clock = clock
         self._passwords = passwords
-        self._ask_peers = ask_peers
-        self._subjects: dict[str, Subject | None] = {}
-        self._projects: dict[str, ProjectFacts] = {}
-        self._settings: dict[str, object] = {}
-        self._keys: dict[str, OKPKey] | None = None
-        # Counts what was called back: an answer that was read from the database before a change must not be kept after it.
-        self._generation = 0
-        self._on_keys_changed: list[Callable[[], None]] = []
+        self._peers = peers or NobodyToAsk()
+        self._caches = AccountCaches()
         self._vouching: Vouching | None = None
-        self._forgetters: dict[str, Callable[[str], None]] = {
-            "user": self._forget_user,
-            "user_group": self._forget_group,
-            "robot": self._forget_robot,
-            "project": self._forget_project,
-            "member": self._forget_member,
-            "manifest": self._forget_if_revived,
-            "setting": self._forget_settings,
-            "node": self._forget_node,
-        }
-        log.listen(self._on_change, self._on_reset)
+        log.listen(self._caches.on_change, self._caches.on_reset)
 
     # -- keeping right ---------------------------------------------------------------------------------------------
 
@@ -115,80 +114,19 @@ class Guard:
         """Bring the caches up to the log; costs one comparison when nothing happened."""
         if not self._log.is_current():
             await self._log.catch_up()
-        while self._keys is None:
-            generation = self._generation
+        while self._caches.keys is None:
+            generation = self._caches.generation
             keys = await self._load(lambda connection: public_keys(accounts.list_token_keys(connection)))
-            if generation == self._generation:
-                self._keys = keys
+            if generation == self._caches.generation:
+                self._caches.keys = keys
 
     def on_keys_changed(self, forget: Callable[[], None]) -> None:
         """Have `forget` called when a node came, went, or changed its key."""
-        self._on_keys_changed.append(forget)
+        self._caches.on_keys_changed(forget)
 
     def key_of(self, kid: str) -> OKPKey | None:
         """Return a node's public key by its id; after `refresh`."""
-        return (self._keys or {}).get(kid)
-
-    def _on_change(self, kind: str, key: str) -> None:
-        forget = self._forgetters.get(kind)
-        if forget is not None:
-            forget(key)
-
-    def _forget_user(self, name: str) -> None:
-        self._generation += 1
-        self._subjects.pop(name, None)
-        # They may have come into a group, or out of one.
-        for facts in self._projects.values():
-            facts.roles.pop(name, None)
-
-    def _forget_group(self, _key: str) -> None:
-        self._generation += 1
-        self._projects.clear()
-
-    def _forget_robot(self, key: str) -> None:
-        self._generation += 1
-        # They are cached by what people call them, and the prefix may have changed since.
-        for name in [name for name in self._subjects if name.endswith(key)]:
-            del self._subjects[name]
-
-    def _forget_project(self, name: str) -> None:
-        self._generation += 1
-        self._projects.pop(name, None)
-        # Its robots live and die with it.
-        for robot in [robot for robot in self._subjects if f"{name}+" in robot]:
-            del self._subjects[robot]
-
-    def _forget_member(self, key: str) -> None:
-        self._generation += 1
-        self._projects.pop(project_of(key), None)
-
-    def _forget_if_revived(self, key: str) -> None:
-        project = project_of(key)
-        facts = self._projects.get(project)
-        if facts is None or (facts.exists and not facts.revived):
-            return
-        self._forget_project(project)
-
-    def _forget_settings(self, _name: str) -> None:
-        self._generation += 1
-        self._settings.clear()
-        self._subjects.clear()
-
-    def _forget_node(self, _node: str) -> None:
-        self._generation += 1
-        self._forget_keys()
-
-    def _on_reset(self) -> None:
-        self._generation += 1
-        self._subjects.clear()
-        self._projects.clear()
-        self._settings.clear()
-        self._forget_keys()
-
-    def _forget_keys(self) -> None:
-        self._keys = None
-        for forget in self._on_keys_changed:
-            forget()
+        return (self._caches.keys or {}).get(kid)
 
     async def _load(self, query: Callable[[Connection], _Loaded]) -> _Loaded:
         def run() -> _Loaded:
@@ -202,40 +140,52 @@ class Guard:
     async def setting(self, name: str) -> object:
         """Return a cluster-wide setting, or its default."""
         await self.refresh()
-        if name in self._settings:
-            return self._settings[name]
-        generation = self._generation
+        if name in self._caches.settings:
+            return self._caches.settings[name]
+        generation = self._caches.generation
         value = await self._load(lambda connection: accounts.find_setting(connection, name))
         value = DEFAULTS.get(name) if value is None else value
-        if generation == self._generation:
-            _keep(self._settings, name, value)
+        if generation == self._caches.generation:
+            keep(self._caches.settings, name, value)
         return value
 
     # -- who -------------------------------------------------------------------------------------------------------
 
+    async def _catch_up_on(self, *records: tuple[str, str]) -> None:
+        """Have what the peers know of these records, if this node may lack any of it.
+
+        A node that was away answers before it has all that happened meanwhile, and what happened may be a revocation.
+        """
+        if self._peers.is_behind() and any(await asyncio.gather(*(self._peers.find(kind, key) for kind, key in records))):
+            await self.refresh()
+
     def known_subject(self, name: str) -> Subject | None:
         """Return a subject that is cached and in force, at the cost of a look-up; None says that `subject` must be asked."""
-        found = self._subjects.get(name)
+        if self._peers.is_behind():
+            return None
+        found = self._caches.subjects.get(name)
         return found if found is not None and self._is_in_force(found) else None
 
     async def subject(self, name: str) -> Subject | None:
         """Return the user or robot of that name if there is one that is in force: neither disabled nor expired."""
         await self.refresh()
-        found = self._subjects[name] if name in self._subjects else await self._load_subject(name)
+        if self._peers.is_behind():
+            await self._catch_up_on(record_of(name, str(await self.setting("robot_name_prefix"))))
+        found = self._caches.subjects[name] if name in self._caches.subjects else await self._load_subject(name)
         return found if found is not None and self._is_in_force(found) else None
 
     async def _load_subject(self, name: str) -> Subject | None:
         prefix = str(await self.setting("robot_name_prefix"))
         kind, key = record_of(name, prefix)
-        generation = self._generation
+        generation = self._caches.generation
         found = await self._load(lambda connection: read_subject(connection, name, prefix))
-        if found is None and await self._ask_peers(kind, key):
+        if found is None and await self._peers.find(kind, key):
             await self.refresh()
-            generation = self._generation
+            generation = self._caches.generation
             found = await self._load(lambda connection: read_subject(connection, name, prefix))
         # A robot that is not there may come back with its project, of which no change tells.
-        if generation == self._generation and (found is not None or kind == "user"):
-            _keep(self._subjects, name, found)
+        if generation == self._caches.generation and (found is not None or kind == "user"):
+            keep(self._caches.subjects, name, found)
         return found
 
     def _is_in_force(self, subject: Subject) -> bool:
@@ -271,7 +221,10 @@ class Guard:
 
     def known_allowance(self, subject: Subject | None, project: str) -> Allowance | None:
         """Return what somebody may do in a project if that is cached; None says that `allowance` must be asked."""
-        facts = self._projects.get(project)
+        return None if self._peers.is_behind() else self._cached_allowance(subject, project)
+
+    def _cached_allowance(self, subject: Subject | None, project: str) -> Allowance | None:
+        facts = self._caches.projects.get(project)
         if facts is None:
             return None
         if subject is not None and not (subject.is_robot or subject.is_admin) and subject.name not in facts.roles:
@@ -281,31 +234,33 @@ class Guard:
     async def allowance(self, subject: Subject | None, project: str) -> Allowance:
         """Return what somebody (None: anonymous) may do in a project, whether it exists or not."""
         await self.refresh()
-        known = self.known_allowance(subject, project)
+        user = subject if subject is not None and not subject.is_robot else None
+        if self._peers.is_behind():
+            await self._catch_up_on(*_records_of_rights(project, user))
+        known = self._cached_allowance(subject, project)
         if known is not None:
             return known
-        user = subject if subject is not None and not subject.is_robot else None
         return _decide(subject, project, await self._load_project(project, user))
 
     async def facts_of(self, project: str) -> ProjectFacts:
         """Return whether there is such a project, and what is set for it; costs nothing as a rule."""
         await self.refresh()
-        return self._projects.get(project) or await self._load_project(project, None)
+        return self._caches.projects.get(project) or await self._load_project(project, None)
 
     async def _load_project(self, project: str, user: Subject | None) -> ProjectFacts:
-        generation = self._generation
+        generation = self._caches.generation
         found = await self._load(lambda connection: _read_project(connection, project, user))
-        if not found.exists and await self._ask_peers("project", project):
+        if not found.exists and await self._peers.find("project", project):
             await self.refresh()
-            generation = self._generation
+            generation = self._caches.generation
             found = await self._load(lambda connection: _read_project(connection, project, user))
-        if generation == self._generation:
-            cached = self._projects.get(project)
+        if generation == self._caches.generation:
+            cached = self._caches.projects.get(project)
             if cached is None:
-                _keep(self._projects, project, found)
+                keep(self._caches.projects, project, found)
             else:
                 for name, role in found.roles.items():
-                    _keep(cached.roles, name, role)
+                    keep(cached.roles, name, role)
         return found
 
     async def visible_projects(self, subject: Subject | None) -> frozenset[str] | None:
@@ -339,6 +294,14 @@ async def _by_directory(
     return current
 
 
+def _records_of_rights(project: str, user: Subject | None) -> list[tuple[str, str]]:
+    """Return the kinds and keys of the records that say what somebody may do in a project."""
+    if user is None:
+        return [("project", project)]
+    members = [member_key(project, "u", user.name), *(member_key(project, "g", group) for group in user.groups)]
+    return [("project", project), *(("member", key) for key in members)]
+
+
 def _read_project(connection: Connection, project: str, user: Subject | None) -> ProjectFacts:
     facts = read_facts(connection, project)
     if user is not None:
@@ -360,9 +323,3 @@ def _decide(subject: Subject | None, project: str, facts: ProjectFacts) -> Allow
         known = allow_robot(subject.permissions, project=project, is_public=facts.public)
         facts.robots[subject] = known
     return known
-
-
-def _keep(cache: MutableMapping[str, Any], name: str, value: object) -> None:
-    if len(cache) >= ENTRIES_MAX:
-        cache.clear()
-    cache[name] = value

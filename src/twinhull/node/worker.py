@@ -108,7 +108,7 @@ class _Worker:
             log=self._freshness,
             clock=self._clock,
             passwords=passwords,
-            ask_peers=self._peers.find,
+            peers=self._peers,
         )
         verifier = TokenVerifier(keys=self._guard.key_of, audience=SERVICE, clock=self._clock)
         self._issuer = TokenIssuer(key=RenewedKey(trust.token_key, trust.token_key_mark), clock=self._clock)
