@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.processes import stop, wait_until
+from twinhull.cli.agent_client import AgentClient
+from twinhull.kit.errors import TwinhullError
 
 START_LIMIT_S: Final = 60
 STOP_LIMIT_S: Final = 30
@@ -58,6 +60,15 @@ def is_ready(address: str) -> bool:
         connection.close()
 
 
+def agent_answers(data_dir: Path) -> bool:
+    """Say whether the node's agent, which is a process beside the one that answers clients, can be asked yet."""
+    try:
+        AgentClient(data_dir).get("/status")
+    except TwinhullError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def running_node(directory: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[SingleNode]:
     """Start a node with an empty or existing data directory under this one, wait until it is ready, and stop it at the end."""
@@ -74,7 +85,7 @@ def running_node(directory: Path, *, environment: Mapping[str, str] | None = Non
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=variables, start_new_session=True
         )
     try:
-        wait_until(lambda: is_ready(address), process=process, log=log, limit_s=START_LIMIT_S)
+        wait_until(lambda: is_ready(address) and agent_answers(data_dir), process=process, log=log, limit_s=START_LIMIT_S)
         yield SingleNode(address=address, user="admin", password=ADMIN_PASSWORD, data_dir=data_dir, log=log, process=process)
     finally:
         stop(process, signal.SIGTERM, limit_s=STOP_LIMIT_S)
