@@ -16,7 +16,7 @@ from tests.support.nodes import Cluster, eventually, new_name, running_cluster
 from tests.support.pushes import check_pull, push
 from tests.support.single import twinhull
 
-GARBAGE: Final = 2_000
+GARBAGE: Final = 6_000
 KILLS: Final = 2
 DAY_S: Final = 86_400.0
 
@@ -46,7 +46,7 @@ def test_node_that_is_killed_while_it_collects_keeps_what_is_named(cluster: Clus
             deleted = store.vector()[store.node] - planted
         return deleted + sum(not a.has_blob(digest) for digest in digests)
 
-    # Of the 4,000 steps there are, the first half deletes links, the second removes bytes.
+    # Of the 12,000 steps there are, the first half deletes links, the second removes bytes.
     moments = sorted(random.Random("when to kill").sample(range(250, 2 * GARBAGE - 500), KILLS))
     left = [GARBAGE]
     for moment in moments:

@@ -123,6 +123,8 @@ def running_twins(directory: Path) -> Iterator[Twins]:
     try:
         for registry in (twins.a, twins.b, twins.entrance):
             wait_until(lambda at=registry.address: _ready(at), process=process, log=log, limit_s=START_LIMIT_S)  # type: ignore[misc]
+        # Each answers, but the entrance may still find one well and the other not yet: `up` says when that is over.
+        wait_until(lambda: "docker pull" in log.read_text(encoding="utf-8"), process=process, log=log, limit_s=START_LIMIT_S)
         yield twins
     finally:
         stop(process, signal.SIGINT, limit_s=STOP_LIMIT_S)
