@@ -5,13 +5,10 @@ Protocols only, and their plain forms for a node that is alone; replication fulf
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import PeerUnavailable
-
-# How safe a write can be, from the least on: see docs/operating/durability.md.
-LEVELS: Final = ("local", "metadata", "full")
 
 
 class BlobSource(Protocol):

@@ -14,9 +14,9 @@ from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.audit import note
 from twinhull.catalog.documents import delete_documents_of, set_document
 from twinhull.catalog.lives import lives_of_member
-from twinhull.catalog.peers import LEVELS
 from twinhull.catalog.quotas import begin_quota
 from twinhull.catalog.user_groups import GroupOf, group_to_add
+from twinhull.config.values import LEVELS
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project

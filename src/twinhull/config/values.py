@@ -180,11 +180,14 @@ def _parse_choice(kind: type[Enum], raw: str) -> Enum:
 
 
 class DurabilityLevel(StrEnum):
-    """What the answer to a write waits for."""
+    """What the answer to a write waits for, from the weakest on."""
 
     LOCAL = "local"
     METADATA = "metadata"
     FULL = "full"
+
+
+LEVELS: Final = tuple(DurabilityLevel)
 
 
 class OnPeerLoss(StrEnum):

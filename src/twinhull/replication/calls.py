@@ -8,12 +8,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from twinhull.config.values import LEVELS
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import DurabilityUnreached, TwinhullError, Unavailable
 from twinhull.records.change import Change
 from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
-from twinhull.replication.link import LEVELS, Beyond, Call, Ended, Fetch, Find, Grown, Locate, Notice, Reach, Result, Status
+from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Locate, Notice, Reach, Result, Status
 from twinhull.replication.neighbours import REMOVED_HINT, Neighbour
 from twinhull.replication.overview import Overview
 from twinhull.replication.protocol import (

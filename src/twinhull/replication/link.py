@@ -21,8 +21,6 @@ from twinhull.kit.errors import PeerUnavailable, TwinhullError
 
 log = structlog.get_logger(__name__)
 
-# From the weakest to the strongest.
-LEVELS: Final = ("local", "metadata", "full")
 _LENGTH: Final = struct.Struct("<I")
 _FRAME_BYTES_MAX: Final = 1024 * 1024
 _RECONNECT_S: Final = 0.1

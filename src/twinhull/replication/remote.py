@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from twinhull.blobs.store import BlobStore, Upload
+from twinhull.config.values import LEVELS
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import (
@@ -22,7 +23,7 @@ from twinhull.kit.errors import (
     TwinhullError,
     Unavailable,
 )
-from twinhull.replication.link import LEVELS, AgentLink, Beyond, Ended, Fetch, Find, Grown, Locate, Reach, Status
+from twinhull.replication.link import AgentLink, Beyond, Ended, Fetch, Find, Grown, Locate, Reach, Status
 from twinhull.replication.page import SyncPage
 from twinhull.replication.threads import in_thread
 
