@@ -14,22 +14,25 @@ from sqlalchemy import Connection
 from twinhull.kit.reference import project_of
 from twinhull.metadata.statement import Statement
 
+# The character after "/" by its code; names are compared by their bytes.
+_AFTER_SLASH: Final = "0"
+
 _LINK: Final = Statement("SELECT size FROM blob_links WHERE repository = :repository AND digest = :digest")
-_LINK_ELSEWHERE: Final = Statement(
+LINK_ELSEWHERE: Final = Statement(
     "SELECT 1 FROM blob_links WHERE digest = :digest AND repository <> :repository"
-    " AND substr(repository, 1, :length) = :prefix LIMIT 1"
+    " AND repository >= :first AND repository < :beyond LIMIT 1"
 )
-_NAMED: Final = Statement(
+NAMED_ELSEWHERE: Final = Statement(
     "SELECT 1 FROM manifest_blobs WHERE blob = :digest AND NOT (repository = :repository AND manifest = :manifest)"
-    " AND substr(repository, 1, :length) = :prefix LIMIT 1"
+    " AND repository >= :first AND repository < :beyond LIMIT 1"
 )
 _BLOBS: Final = Statement(
     "SELECT blob, size, required FROM manifest_blobs WHERE repository = :repository AND manifest = :manifest"
 )
 _MANIFEST: Final = Statement("SELECT manifest_bytes FROM manifests WHERE repository = :repository AND digest = :digest")
-_MANIFEST_ELSEWHERE: Final = Statement(
+MANIFEST_ELSEWHERE: Final = Statement(
     "SELECT 1 FROM manifests WHERE digest = :digest AND repository <> :repository"
-    " AND substr(repository, 1, :length) = :prefix LIMIT 1"
+    " AND repository >= :first AND repository < :beyond LIMIT 1"
 )
 _ADD: Final = Statement(
     "INSERT INTO project_usage (project, bytes) VALUES (:project, :bytes)"
@@ -41,17 +44,17 @@ _ADD: Final = Statement(
 _RECOUNT: Final = Statement(
     "INSERT INTO project_usage (project, bytes) SELECT CAST(:project AS VARCHAR(255)),"
     " (SELECT coalesce(sum(size), 0) FROM (SELECT digest, max(size) AS size FROM (SELECT digest, size FROM blob_links"
-    " WHERE substr(repository, 1, :length) = :prefix UNION ALL SELECT blob AS digest, size FROM manifest_blobs"
-    " WHERE required AND substr(repository, 1, :length) = :prefix) AS named GROUP BY digest) AS blobs)"
+    " WHERE repository >= :first AND repository < :beyond UNION ALL SELECT blob AS digest, size FROM manifest_blobs"
+    " WHERE required AND repository >= :first AND repository < :beyond) AS named GROUP BY digest) AS blobs)"
     " + (SELECT coalesce(sum(size), 0) FROM (SELECT digest, max(manifest_bytes) AS size FROM manifests"
-    " WHERE substr(repository, 1, :length) = :prefix GROUP BY digest) AS held)"
+    " WHERE repository >= :first AND repository < :beyond GROUP BY digest) AS held)"
     " WHERE (1 = 1) ON CONFLICT (project) DO UPDATE SET bytes = excluded.bytes"
 )
 
 
 def recount(connection: Connection, project: str) -> None:
     """Count all that is in the project anew; takes time by what is stored, so it is for mending alone."""
-    _RECOUNT.run(connection, {"project": project, **_within(f"{project}/")})
+    _RECOUNT.run(connection, {"project": project, **_within(project)})
 
 
 def count_link(connection: Connection, repository: str, digest: str, size: int | None) -> None:
@@ -96,20 +99,20 @@ def _is_needed_anyhow(connection: Connection, repository: str, blob: str, manife
 
 def _is_held(connection: Connection, repository: str, blob: str, manifest: str = "") -> bool:
     """Tell whether another repository of the project has a link to a blob, or a manifest but that one names it."""
-    row = {"repository": repository, "digest": blob, **_within(repository)}
-    if _LINK_ELSEWHERE.first(connection, row) is not None:
+    row = {"repository": repository, "digest": blob, **_within(project_of(repository))}
+    if LINK_ELSEWHERE.first(connection, row) is not None:
         return True
-    return _NAMED.first(connection, {**row, "manifest": manifest}) is not None
+    return NAMED_ELSEWHERE.first(connection, {**row, "manifest": manifest}) is not None
 
 
 def _is_elsewhere(connection: Connection, repository: str, digest: str) -> bool:
-    row = {"repository": repository, "digest": digest, **_within(repository)}
-    return _MANIFEST_ELSEWHERE.first(connection, row) is not None
+    row = {"repository": repository, "digest": digest, **_within(project_of(repository))}
+    return MANIFEST_ELSEWHERE.first(connection, row) is not None
 
 
-def _within(repository: str) -> dict[str, object]:
-    prefix = f"{project_of(repository)}/"
-    return {"prefix": prefix, "length": len(prefix)}
+def _within(project: str) -> dict[str, str]:
+    """Return between which names those of a project's repositories are: an index finds them among thousands of others."""
+    return {"first": f"{project}/", "beyond": f"{project}{_AFTER_SLASH}"}
 
 
 def _add(connection: Connection, repository: str, size: int) -> None:

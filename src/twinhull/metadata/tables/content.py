@@ -59,7 +59,7 @@ manifests: Final = Table(
     Index("manifests_by_accessory_of", "repository", "accessory_of"),
     # Holds all that it takes to find a page of a repository's list and to count it.
     Index("manifests_listed", "repository", "listed", "pushed_ms", "id", "tagged", "digest"),
-    Index("manifests_by_digest", "digest"),
+    Index("manifests_by_digest", "digest", "repository"),
     Index("manifests_by_id", "id"),
     info=DERIVED,
 )
@@ -73,7 +73,7 @@ manifest_blobs: Final = Table(
     # Non-distributable layers are named but need not be here.
     Column("required", Boolean, nullable=False),
     Index("manifest_blobs_by_repository", "repository", "blob"),
-    Index("manifest_blobs_by_blob", "blob", "size"),
+    Index("manifest_blobs_by_blob", "blob", "repository", "size"),
     info=DERIVED,
 )
 manifest_children: Final = Table(
@@ -105,6 +105,6 @@ blob_links: Final = Table(
     Column("digest", name_type(160), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("linked_ms", BigInteger, nullable=False),
-    Index("blob_links_by_digest", "digest"),
+    Index("blob_links_by_digest", "digest", "repository"),
     info=DERIVED,
 )
