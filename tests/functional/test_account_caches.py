@@ -14,7 +14,7 @@ import pytest
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
 from twinhull.auth.service import Guard
 from twinhull.catalog.accounts import create_admin
-from twinhull.kit.clock import SystemClock
+from twinhull.kit.clock import ManualClock, SystemClock
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.schema import metadata
 from twinhull.metadata.sqlite import SqliteDatabase
@@ -157,3 +157,36 @@ async def test_rights_that_were_taken_away_elsewhere_are_gone_before_the_node_ha
     b.elsewhere.did["user", "alice"] = delete_alice
     assert b.guard.known_subject("alice") is None
     assert await b.guard.subject("alice") is None
+
+
+class Directory:
+    """Knows one password, until it is changed."""
+
+    def __init__(self, password: str) -> None:
+        self.password = password
+
+    async def is_by_directory(self) -> bool:
+        return True
+
+    async def by_directory(self, name: str, password: str) -> str | None:
+        return name if password == self.password else None
+
+
+async def test_password_that_the_directory_knows_no_more_is_refused_however_often_it_is_used(
+    workers: tuple[Worker, Worker],
+) -> None:
+    a, _ = workers
+    clock = ManualClock()
+    with ThreadPoolExecutor(1) as executor:
+        passwords = PasswordChecker(
+            verified=VerifiedPasswords(clock=clock, ttl_s=120), brake=GuessBrake(clock=clock), executor=executor
+        )
+        guard = Guard(store=a.store, executor=executor, log=Freshness(a.store, executor), clock=clock, passwords=passwords)
+        directory = Directory("right")
+        guard.vouched_by(directory)
+        assert await guard.by_password("alice", "right", address="192.0.2.1") is not None
+        directory.password = "another"
+        clock.advance(100_000)
+        assert await guard.by_password("alice", "right", address="192.0.2.1") is not None
+        clock.advance(100_000)
+        assert await guard.by_password("alice", "right", address="192.0.2.1") is None

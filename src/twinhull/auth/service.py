@@ -287,8 +287,11 @@ async def _by_directory(
     stored = known.stored if known is not None else None
     if not await passwords.is_vouched_for(name, password, stored, address=address, ask=ask):
         return None
+    if not vouched:
+        # Remembered: no longer than from the last time that the directory was asked.
+        return known
     # The directory may write the name otherwise.
-    current = await guard.subject(vouched[0] if vouched else name)
+    current = await guard.subject(vouched[0])
     if current is not None:
         passwords.remember(name, password, current.stored)
     return current
