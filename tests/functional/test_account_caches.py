@@ -29,15 +29,21 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.did: dict[tuple[str, str], Callable[[], None]] = {}
+        self.asked: list[tuple[str, str]] = []
 
     def is_behind(self) -> bool:
         return bool(self.did)
 
     async def find(self, kind: str, key: str) -> bool:
+        self.asked.append((kind, key))
         done = self.did.get((kind, key))
         if done is not None:
             await asyncio.to_thread(done)
         return done is not None
+
+    async def settle(self) -> None:
+        for done in self.did.values():
+            await asyncio.to_thread(done)
 
 
 class Worker:
@@ -157,6 +163,27 @@ async def test_rights_that_were_taken_away_elsewhere_are_gone_before_the_node_ha
     b.elsewhere.did["user", "alice"] = delete_alice
     assert b.guard.known_subject("alice") is None
     assert await b.guard.subject("alice") is None
+
+
+async def test_project_that_was_closed_elsewhere_is_not_listed_before_the_node_has_caught_up(
+    workers: tuple[Worker, Worker],
+) -> None:
+    a, b = workers
+    with a.store.write() as transaction:
+        transaction.create(PROJECT, "team", {"metadata.public": "false"}, number=transaction.next_id(PROJECT))
+    set_membership(a, 2)
+    alice = await b.guard.subject("alice")
+    assert await b.guard.visible_projects(alice) == frozenset({"team"})
+    b.elsewhere.did["member", member_key("team", "u", "alice")] = lambda: set_membership(a, None)
+    assert await b.guard.visible_projects(alice) == frozenset()
+
+
+async def test_peers_are_asked_once_about_what_is_not_there(workers: tuple[Worker, Worker]) -> None:
+    _, b = workers
+    b.elsewhere.did["user", "somebody"] = lambda: None
+    assert await b.guard.subject("nobody") is None
+    assert not (await b.guard.allowance(None, "nothing")).actions
+    assert b.elsewhere.asked == [("user", "nobody"), ("project", "nothing")]
 
 
 class Directory:

@@ -71,6 +71,10 @@ class PeersToAsk(Protocol):
         """Ask them for a newer version of a record, and return True once it is applied here."""
         ...
 
+    async def settle(self) -> None:
+        """Wait, for a short limit, until this node is not behind: for lists, which no question about one record settles."""
+        ...
+
 
 class NobodyToAsk:
     """The peers of a node that is alone."""
@@ -82,6 +86,9 @@ class NobodyToAsk:
     async def find(self, _kind: str, _key: str) -> bool:
         """Return False."""
         return False
+
+    async def settle(self) -> None:
+        """Return at once."""
 
 
 class Guard:
@@ -151,13 +158,16 @@ class Guard:
 
     # -- who -------------------------------------------------------------------------------------------------------
 
-    async def _catch_up_on(self, *records: tuple[str, str]) -> None:
-        """Have what the peers know of these records, if this node may lack any of it.
+    async def catch_up_on(self, *records: tuple[str, str]) -> bool:
+        """Have what the peers know of these records, if this node may lack any of it; tell whether they were asked.
 
         A node that was away answers before it has all that happened meanwhile, and what happened may be a revocation.
         """
-        if self._peers.is_behind() and any(await asyncio.gather(*(self._peers.find(kind, key) for kind, key in records))):
+        if not self._peers.is_behind():
+            return False
+        if any(await asyncio.gather(*(self._peers.find(kind, key) for kind, key in records))):
             await self.refresh()
+        return True
 
     def known_subject(self, name: str) -> Subject | None:
         """Return a subject that is cached and in force, at the cost of a look-up; None says that `subject` must be asked."""
@@ -169,17 +179,17 @@ class Guard:
     async def subject(self, name: str) -> Subject | None:
         """Return the user or robot of that name if there is one that is in force: neither disabled nor expired."""
         await self.refresh()
-        if self._peers.is_behind():
-            await self._catch_up_on(record_of(name, str(await self.setting("robot_name_prefix"))))
-        found = self._caches.subjects[name] if name in self._caches.subjects else await self._load_subject(name)
+        prefix = str(await self.setting("robot_name_prefix"))
+        asked = await self.catch_up_on(record_of(name, prefix))
+        known = name in self._caches.subjects
+        found = self._caches.subjects[name] if known else await self._load_subject(name, prefix, ask=not asked)
         return found if found is not None and self._is_in_force(found) else None
 
-    async def _load_subject(self, name: str) -> Subject | None:
-        prefix = str(await self.setting("robot_name_prefix"))
+    async def _load_subject(self, name: str, prefix: str, *, ask: bool) -> Subject | None:
         kind, key = record_of(name, prefix)
         generation = self._caches.generation
         found = await self._load(lambda connection: read_subject(connection, name, prefix))
-        if found is None and await self._peers.find(kind, key):
+        if found is None and ask and await self._peers.find(kind, key):
             await self.refresh()
             generation = self._caches.generation
             found = await self._load(lambda connection: read_subject(connection, name, prefix))
@@ -235,22 +245,21 @@ class Guard:
         """Return what somebody (None: anonymous) may do in a project, whether it exists or not."""
         await self.refresh()
         user = subject if subject is not None and not subject.is_robot else None
-        if self._peers.is_behind():
-            await self._catch_up_on(*_records_of_rights(project, user))
+        asked = await self.catch_up_on(*_records_of_rights(project, user))
         known = self._cached_allowance(subject, project)
         if known is not None:
             return known
-        return _decide(subject, project, await self._load_project(project, user))
+        return _decide(subject, project, await self._load_project(project, user, ask=not asked))
 
     async def facts_of(self, project: str) -> ProjectFacts:
         """Return whether there is such a project, and what is set for it; costs nothing as a rule."""
         await self.refresh()
-        return self._caches.projects.get(project) or await self._load_project(project, None)
+        return self._caches.projects.get(project) or await self._load_project(project, None, ask=True)
 
-    async def _load_project(self, project: str, user: Subject | None) -> ProjectFacts:
+    async def _load_project(self, project: str, user: Subject | None, *, ask: bool) -> ProjectFacts:
         generation = self._caches.generation
         found = await self._load(lambda connection: _read_project(connection, project, user))
-        if not found.exists and await self._peers.find("project", project):
+        if not found.exists and ask and await self._peers.find("project", project):
             await self.refresh()
             generation = self._caches.generation
             found = await self._load(lambda connection: _read_project(connection, project, user))
@@ -269,6 +278,7 @@ class Guard:
         wanted = visible_to(subject)
         if not wanted.visible_only:
             return None
+        await self._peers.settle()
         return await self._load(
             lambda connection: frozenset(project.name for project in accounts.list_projects(connection, wanted)[0])
         )
