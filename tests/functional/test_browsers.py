@@ -8,10 +8,16 @@ from typing import Any, Final
 
 import pytest
 
+from tests.functional.test_account_caches import Elsewhere
 from tests.support.accounts import ADMIN_PASSWORD, PASSWORD, AccountsNode, Api, make_user, site, user_body
 from tests.support.composed import Reply
+from twinhull.auth.ended import EndedSessions
+from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords
+from twinhull.auth.service import Guard
+from twinhull.auth.tokens import TokenVerifier
+from twinhull.records.kinds import NODE, SESSION_END
 from twinhull.web.asgi import EXTRA_HEADERS
-from twinhull.web.browsers import CSRF_COOKIE, SESSION_COOKIE
+from twinhull.web.browsers import AUDIENCE, CSRF_COOKIE, SESSION_COOKIE, Sessions, session_id
 
 __all__ = ["site"]
 
@@ -54,6 +60,20 @@ async def browser(site: AccountsNode) -> Browser:
 async def current(browser: Browser) -> str | None:
     reply = await browser("GET", "/users/current")
     return str(reply.json()["username"]) if reply.status == 200 else None
+
+
+def sessions_of_a_node_that_was_away(site: AccountsNode, peers: Elsewhere) -> Sessions:
+    clock = site.store.clock
+    passwords = PasswordChecker(verified=VerifiedPasswords(clock=clock), brake=GuessBrake(clock=clock), executor=site.executor)
+    guard = Guard(store=site.store, executor=site.executor, log=site.freshness, clock=clock, passwords=passwords, peers=peers)
+    return Sessions(
+        guard=guard,
+        ended=EndedSessions(store=site.store, executor=site.executor, log=site.freshness),
+        issuer=site.issuer,
+        verifier=TokenVerifier(keys=guard.key_of, audience=AUDIENCE, clock=clock),
+        sealer=site.sealer,
+        origin_of=lambda _scope: "http://r.example",
+    )
 
 
 class TestSessions:
@@ -116,6 +136,34 @@ class TestSessions:
         assert await browser.login() == 200
         reply = await site.anonymous("GET", "/v2/", authorization=f"Bearer {browser.cookies[SESSION_COOKIE]}")
         assert reply.status == 401
+
+    async def test_session_is_ended_by_a_process_that_knows_no_keys_yet(self, site: AccountsNode, browser: Browser) -> None:
+        assert await browser.login() == 200
+        kept = dict(browser.cookies)
+        with site.store.write() as transaction:
+            transaction.put(NODE, site.store.node, {"name": "renamed"})
+        # Whoever looks at the log first makes all forget what changed.
+        await site.freshness.catch_up()
+        await browser("GET", "/c/log_out")
+        browser.cookies = kept
+        assert await current(browser) is None
+
+    async def test_session_that_was_ended_elsewhere_is_over_before_the_node_has_caught_up(
+        self, site: AccountsNode, browser: Browser
+    ) -> None:
+        assert await browser.login() == 200
+        cookie = browser.cookies[SESSION_COOKIE]
+        scope: dict[str, Any] = {"headers": [(b"cookie", f"{SESSION_COOKIE}={cookie}".encode())]}
+        elsewhere = Elsewhere()
+        away = sessions_of_a_node_that_was_away(site, elsewhere)
+        assert await away.read(scope) is not None
+
+        def log_out() -> None:
+            with site.store.write() as transaction:
+                transaction.create(SESSION_END, session_id(cookie), {"expires_ms": site.store.clock.unix_ms() + 60_000})
+
+        elsewhere.did[SESSION_END.name, session_id(cookie)] = log_out
+        assert await away.read(scope) is None
 
     @pytest.mark.parametrize("cookie", ["bogus", "a.b.c", "", "x" * 4000, "é"])
     async def test_nonsense_is_nobodys_session(self, browser: Browser, cookie: str) -> None:

@@ -64,7 +64,7 @@ class SessionsApi:
     async def log_out(self, request: Request) -> Response:
         """End the request's session, on every node."""
         self._sessions.forget(request.scope)
-        known = self._sessions.known(request.scope)
+        known = await self._sessions.known(request.scope)
         if known is None:
             return nothing()
         session, token = known

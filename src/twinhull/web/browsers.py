@@ -21,6 +21,7 @@ from twinhull.auth.service import Guard
 from twinhull.auth.subjects import Subject
 from twinhull.auth.tokens import TokenIssuer, TokenVerifier, VerifiedToken
 from twinhull.kit.errors import Denied, Invalid, TokenInvalid, Unavailable
+from twinhull.records.kinds import SESSION_END
 from twinhull.web.asgi import EXTRA_HEADERS, SAFE_METHODS, Scope
 from twinhull.web.middleware import OriginOf, header_of
 
@@ -87,21 +88,19 @@ class Sessions:
 
     async def read(self, scope: Scope) -> Subject | None:
         """Return whose session the request belongs to; None if there is none, or it has ended."""
+        known = await self.known(scope)
+        if known is None:
+            return None
+        session, token = known
+        await self._guard.catch_up_on((SESSION_END.name, session))
+        return None if await self._ended.has(session) else await self._guard.by_token(token)
+
+    async def known(self, scope: Scope) -> tuple[str, VerifiedToken] | None:
+        """Return the id of the request's session and what it says, if it is one that has not run out."""
         text = cookies_of(scope).get(SESSION_COOKIE, "")
         if "." not in text:
             return None
         await self._guard.refresh()
-        try:
-            token = self._verifier.verify(text)
-        except TokenInvalid:
-            return None
-        if await self._ended.has(session_id(text)):
-            return None
-        return await self._guard.by_token(token)
-
-    def known(self, scope: Scope) -> tuple[str, VerifiedToken] | None:
-        """Return the id of the request's session and what it says, if it is one that has not run out."""
-        text = cookies_of(scope).get(SESSION_COOKIE, "")
         try:
             return session_id(text), self._verifier.verify(text)
         except TokenInvalid:
