@@ -94,8 +94,12 @@ class Additions:
         if not parsed.layers:
             raise NotFound("the chart has no content")
         archive = await self.read(repository, parsed.layers[0], CHART_BYTES_MAX)
-        files = await asyncio.get_running_loop().run_in_executor(self._executor, unpack_chart, archive)
-        if name == "dependencies":
-            return Addition(content=json.dumps(dependencies_of(files)).encode(), content_type=_JSON)
-        file, content_type = _CHART_TEXTS[name]
-        return Addition(content=files.get(file, b""), content_type=content_type)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _from_chart, archive, name)
+
+
+def _from_chart(archive: bytes, name: str) -> Addition:
+    files = unpack_chart(archive)
+    if name == "dependencies":
+        return Addition(content=json.dumps(dependencies_of(files)).encode(), content_type=_JSON)
+    file, content_type = _CHART_TEXTS[name]
+    return Addition(content=files.get(file, b""), content_type=content_type)

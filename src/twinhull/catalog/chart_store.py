@@ -17,7 +17,16 @@ from sqlalchemy import Connection
 
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.additions import Additions
-from twinhull.catalog.charts import CHART_BYTES_MAX, file_name_of, metadata_of, tag_of_version, unpack_chart
+from twinhull.catalog.charts import (
+    CHART_BYTES_MAX,
+    Json,
+    dependencies_of,
+    file_name_of,
+    metadata_of,
+    tag_of_version,
+    unpack_chart,
+    values_of,
+)
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.describing import CHART, CHART_CONFIG
 from twinhull.catalog.media import OCI_IMAGE, Descriptor, parse_manifest
@@ -69,6 +78,15 @@ class ChartVersion:
         """Where the archive is, relative to the project's index: below its folder when the repository is not called as it."""
         folder = self.artifact.repository.partition("/")[2]
         return "/".join(([] if folder == self.name else [folder]) + [file_name_of(self.metadata)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpacked:
+    """What is in a chart's archive: the files at its top by name, what it needs, and its values by their paths."""
+
+    files: Mapping[str, bytes]
+    dependencies: Sequence[Json]
+    values: Json
 
 
 class ChartStore:
@@ -126,10 +144,15 @@ class ChartStore:
             raise NotFound(f"chart file {path[:200]} not found")
         return await self._additions.read(found.artifact.repository, descriptor, CHART_BYTES_MAX)
 
-    async def unpacked(self, found: ChartVersion) -> dict[str, bytes]:
-        """Return the files at the chart's top that say something about it."""
+    async def unpacked(self, found: ChartVersion) -> Unpacked:
+        """Return what is in a chart, or raise Invalid or TooLarge where somebody pushed what is none."""
         archive = await self._additions.read(found.artifact.repository, found.archive, CHART_BYTES_MAX)
-        return await self._run(lambda: unpack_chart(archive))
+
+        def unpack() -> Unpacked:
+            files = unpack_chart(archive)
+            return Unpacked(files=files, dependencies=dependencies_of(files), values=values_of(files))
+
+        return await self._run(unpack)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -138,8 +161,7 @@ class ChartStore:
 
         Raises Invalid or TooLarge for what is no chart, ProjectUnknown, and what a push raises.
         """
-        files = await self._run(lambda: unpack_chart(archive))
-        metadata = metadata_of(files)
+        metadata = await self._run(lambda: metadata_of(unpack_chart(archive)))
         repository = parse_repository(f"{project}/{metadata['name']}")
         layers = [(CHART_LAYER, archive), *([(PROVENANCE_LAYER, provenance)] if provenance is not None else [])]
         return await self._push(repository, metadata, layers, pushed_by=pushed_by)

@@ -21,6 +21,10 @@ CHART_BYTES_MAX: Final = 20 * 1024 * 1024
 UNPACKED_BYTES_MAX: Final = 100 * 1024 * 1024
 FILE_BYTES_MAX: Final = 5 * 1024 * 1024
 FILES_MAX: Final = 10_000
+# Of one YAML file, with all that its aliases stand for.
+VALUES_MAX: Final = 100_000
+DEPTH_MAX: Final = 50
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 # SemVer 2, as Helm demands it of a chart's version; a leading "v" is let pass as Helm does.
 _VERSION: Final = re.compile(r"v?(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))?(\.(0|[1-9][0-9]*))?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
@@ -121,9 +125,28 @@ def file_name_of(metadata: Mapping[str, Any]) -> str:
     return f"{metadata['name']}-{metadata['version']}.tgz"
 
 
+def values_of(files: Mapping[str, bytes]) -> Json:
+    """Return a chart's values by their paths (`image.tag`); none where its `values.yaml` cannot be read."""
+    try:
+        return _leaves(_load(files.get("values.yaml", b"{}"), "values.yaml"))
+    except Invalid:
+        return {}
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Json:
+    found: Json = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
 def _load(content: bytes, name: str) -> Json:
     try:
-        document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        _require_bounded(content, name)
+        document = yaml.load(content, Loader=_LOADER)  # noqa: S506 - both are safe
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Invalid(f"{name} cannot be read as YAML") from error
     if not isinstance(document, dict):
@@ -131,12 +154,34 @@ def _load(content: bytes, name: str) -> Json:
     return {str(key): _plain(value) for key, value in document.items()}
 
 
-def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - whatever YAML is
+def _require_bounded(content: bytes, name: str) -> None:
+    """Raise Invalid for what must not be loaded: aliases multiply a small file, and a deep one kills a parser written in C."""
+    # Of what has an anchor and is complete: how many values it is, unfolded.
+    sizes: dict[str | None, int] = {}
+    around: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        match event:
+            case yaml.AliasEvent():
+                # One that stands inside of what it means has no end.
+                total += sizes.get(event.anchor, VALUES_MAX)
+            case yaml.ScalarEvent():
+                sizes[event.anchor] = 1
+            case yaml.CollectionStartEvent():
+                sizes.pop(event.anchor, None)
+                around.append((event.anchor, total))
+            case yaml.CollectionEndEvent():
+                anchor, before = around.pop()
+                sizes[anchor] = total - before
+        total += 1
+        if total > VALUES_MAX or len(around) > DEPTH_MAX:
+            raise Invalid(f"{name} has more than {VALUES_MAX} values, or is nested more than {DEPTH_MAX} deep")
+
+
+def _plain(value: object) -> object:
     """Return the value as JSON has it: dates and the like as texts."""
-    if depth > 20:
-        raise Invalid("the chart's description is nested too deep")
     if isinstance(value, dict):
-        return {str(key): _plain(each, depth + 1) for key, each in value.items()}
+        return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_plain(each, depth + 1) for each in value]
+        return [_plain(each) for each in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import yaml
@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.catalog.chart_store import PROVENANCE_BYTES_MAX, ChartStore, ChartVersion
-from twinhull.catalog.charts import CHART_BYTES_MAX, dependencies_of
+from twinhull.catalog.chart_store import PROVENANCE_BYTES_MAX, ChartStore, ChartVersion, Unpacked
+from twinhull.catalog.charts import CHART_BYTES_MAX
 from twinhull.catalog.labelling import Labelling
 from twinhull.catalog.projects import LIBRARY
 from twinhull.harbor.access import Access, path_id
@@ -86,12 +86,10 @@ class ChartsApi:
     async def index(self, request: Request) -> Response:
         """Return the index that helm reads."""
         _, project = await self._allowed(request, _VERSION, "read")
-        entries: dict[str, list[Json]] = {}
-        for found in await self._charts.versions(project):
-            entries.setdefault(found.name, []).append(version_view(found))
-        document = {"apiVersion": "v1", "entries": entries, "generated": rfc3339(self._clock.unix_ms()), "serverInfo": {}}
-        content = yaml.dump(document, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), allow_unicode=True)
-        return Response(content.encode(), headers={"content-type": "application/x-yaml"})
+        found = await self._charts.versions(project)
+        # In a thread: of some thousand versions it takes seconds.
+        content = await self._access.read(lambda _connection: index_of(found, self._clock.unix_ms()))
+        return Response(content, headers={"content-type": "application/x-yaml"})
 
     async def file(self, request: Request) -> Response:
         """Return a packaged chart or its provenance."""
@@ -127,9 +125,9 @@ class ChartsApi:
         """Return a version of a chart with what is in it."""
         _, project = await self._allowed(request, _VERSION, "read")
         found = await self._one(project, request)
-        files = await self._charts.unpacked(found)
+        unpacked = await self._charts.unpacked(found)
         labels = await self._labels(project, [found])
-        return answer(details_view(found, files, project=project, labels=labels[found.artifact.key]))
+        return answer(details_view(found, unpacked, project=project, labels=labels[found.artifact.key]))
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -261,6 +259,16 @@ async def _whole(request: Request) -> bytes:
 # -- views ---------------------------------------------------------------------------------------------------------
 
 
+def index_of(versions: Sequence[ChartVersion], now_ms: int) -> bytes:
+    """Return the index of these versions as helm reads it."""
+    entries: dict[str, list[Json]] = {}
+    for found in versions:
+        entries.setdefault(found.name, []).append(version_view(found))
+    document = {"apiVersion": "v1", "entries": entries, "generated": rfc3339(now_ms), "serverInfo": {}}
+    text: str = yaml.dump(document, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), allow_unicode=True)
+    return text.encode()
+
+
 def version_view(found: ChartVersion) -> Json:
     """Return a version as helm's index has it."""
     return {
@@ -286,13 +294,14 @@ def chart_view(versions: Sequence[ChartVersion]) -> Json:
     }
 
 
-def details_view(found: ChartVersion, files: Mapping[str, bytes], *, project: str, labels: Sequence[Json]) -> Json:
+def details_view(found: ChartVersion, unpacked: Unpacked, *, project: str, labels: Sequence[Json]) -> Json:
     """Return a version with its values, README and dependencies."""
     signed = found.provenance is not None
+    files = unpacked.files
     return {
         "metadata": version_view(found),
-        "dependencies": dependencies_of(files),
-        "values": _flat(_values(files.get("values.yaml", b""))),
+        "dependencies": unpacked.dependencies,
+        "values": unpacked.values,
         "files": {name: files[name].decode("utf-8", "replace") for name in ("values.yaml", "README.md") if name in files},
         "security": {
             "signature": {
@@ -302,24 +311,3 @@ def details_view(found: ChartVersion, files: Mapping[str, bytes], *, project: st
         },
         "labels": list(labels),
     }
-
-
-def _values(content: bytes) -> Any:  # noqa: ANN401 - whatever YAML is
-    try:
-        return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-
-
-def _flat(values: Any, prefix: str = "") -> Json:  # noqa: ANN401 - whatever YAML is
-    """Return the leaves by their paths, as Harbor shows them: image.tag."""
-    if not isinstance(values, dict):
-        return {}
-    found: Json = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value and name.count(".") < 50:
-            found |= _flat(value, f"{name}.")
-        else:
-            found[name] = value if value is None or isinstance(value, bool | int | float | str | list) else str(value)
-    return found
