@@ -11,6 +11,7 @@ from aiohttp import web
 
 USER: Final = "puller"
 SECRET: Final = "S3cret-of-the-other-side"
+_NOTES_LENGTH: Final = 600_000
 _TOKEN: Final = "a-token"
 
 
@@ -58,7 +59,8 @@ class ForeignServer:
         if request.headers.get("Authorization", "") not in ("", "Bearer right"):
             return web.json_response({}, status=401)
         scanner = {"name": "Looker", "vendor": "Us", "version": "1"}
-        return web.json_response({"scanner": scanner, "capabilities": [], "properties": {}})
+        # More than comes in one piece.
+        return web.json_response({"scanner": scanner, "capabilities": [], "properties": {"notes": "x" * _NOTES_LENGTH}})
 
     async def _fine(self, _request: web.Request) -> web.Response:
         return web.json_response({})

@@ -132,11 +132,16 @@ async def _opens(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
         return response.status == _OK
 
 
-async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever JSON is
+async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> object:
+    """Return a JSON answer; raises one of _FAILURES, also for an answer that is too long or no JSON."""
+    content = bytearray()
     async with session.get(url, headers=headers, allow_redirects=False, raise_for_status=True) as response:
-        content = await response.content.read(ANSWER_BYTES_MAX)
-    # Raises DecodeError, a ValueError.
-    return msgspec.json.decode(content)
+        async for piece in response.content.iter_any():
+            content += piece
+            if len(content) > ANSWER_BYTES_MAX:
+                raise ValueError(url)
+    found: object = msgspec.json.decode(content)
+    return found
 
 
 def _basic(endpoint: Endpoint) -> dict[str, str]:
