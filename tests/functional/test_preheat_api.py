@@ -88,6 +88,9 @@ class TestInstances:
         # What is not sent again stays.
         await site.admin.ok(200, "PUT", "/p2p/preheat/instances/net", instance(auth_mode="BASIC"))
         assert site.store.record(PREHEAT_INSTANCE.name, key) == before
+        # Nor is it what it is shown as, when a client sends back what it was shown.
+        await site.admin.ok(200, "PUT", "/p2p/preheat/instances/net", {**instance(), **shown, "description": ""})
+        assert site.store.record(PREHEAT_INSTANCE.name, key) == before
 
     @pytest.mark.parametrize(
         ("changed", "status"),

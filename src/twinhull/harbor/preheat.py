@@ -16,6 +16,7 @@ from twinhull.catalog.foreign import Foreign
 from twinhull.catalog.preheat import HEALTH_PATHS, Instance, require_instance
 from twinhull.harbor.access import Access
 from twinhull.harbor.queries import read_query
+from twinhull.harbor.registries import HIDDEN
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from twinhull.metadata.accounts import Snapshot
@@ -138,12 +139,14 @@ class PreheatApi:
 
     def _fields(self, instance: Instance, held: Document | None = None) -> dict[str, Value]:
         kept = self._auth_info(held) if held is not None else {}
+        # Clients send back what they were shown.
+        wanted = {name: kept.get(name, value) if value == HIDDEN else value for name, value in instance.auth_info.items()}
         sealed: str | None = None
-        if held is not None and instance.auth_info in ({}, kept) and instance.auth_mode == held.fields.get("auth_mode"):
+        if held is not None and wanted in ({}, kept) and instance.auth_mode == held.fields.get("auth_mode"):
             # Sealed anew it would look changed; what is not sent again stays.
             sealed = held.fields.get("auth_info")
-        elif instance.auth_info:
-            sealed = self._sealer.seal(msgspec.json.encode(instance.auth_info).decode())
+        elif wanted:
+            sealed = self._sealer.seal(msgspec.json.encode(wanted).decode())
         fields: dict[str, Value] = {"auth_info": sealed}
         for name in ("description", "vendor", "endpoint", "auth_mode", "enabled", "default", "insecure"):
             fields[name] = getattr(instance, name)
@@ -157,7 +160,7 @@ class PreheatApi:
         fields = instance.fields
         shown = {name: fields.get(name, "") for name in ("description", "vendor", "endpoint", "auth_mode")}
         shown |= {name: bool(fields.get(name)) for name in ("enabled", "default", "insecure")}
-        hidden = dict.fromkeys(self._auth_info(instance), "*****")
+        hidden = dict.fromkeys(self._auth_info(instance), HIDDEN)
         return shown | {
             "id": instance.id,
             "name": instance.name,
