@@ -99,6 +99,14 @@ class TestLabels:
         for query in ("~1", "[1~2]", "(x)", "(1 x)"):
             assert (await site.admin("GET", f"{LIST}?q=labels%3D{query.replace(' ', '%20')}")).status == 400
 
+    @pytest.mark.parametrize("path", [f"{LIST}/v1", APP])
+    async def test_labels_go_with_the_artifact_for_good(self, site: AccountsNode, path: str) -> None:
+        await push(site.admin, "library/app", "v1")
+        await site.admin.ok(200, "POST", f"{LIST}/v1/labels", {"id": make_label(site, "checked")})
+        await site.admin.ok(200, "DELETE", path)
+        await push(site.admin, "library/app", "v1")
+        assert (await site.admin.ok(200, "GET", f"{LIST}/v1?with_label=true"))["labels"] is None
+
 
 class TestPulls:
     async def test_pulls_are_counted_and_timed_for_what_was_pulled(self, site: AccountsNode) -> None:

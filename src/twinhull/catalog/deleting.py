@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from twinhull.catalog.audit import note_content
@@ -15,6 +15,7 @@ from twinhull.kit.errors import ManifestInUse, ManifestUnknown
 from twinhull.kit.reference import is_digest
 from twinhull.metadata import content as queries
 from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
 
 
@@ -60,12 +61,27 @@ class Deleting:
             parent = queries.index_naming(transaction.connection, repository, digest)
             if parent is not None:
                 raise ManifestInUse(f"manifest is listed by the index {parent}", hint="delete that first")
-            if not transaction.delete(MANIFEST, content_key(repository, digest)):
+            if not delete_manifest(transaction, repository, digest):
                 raise ManifestUnknown(detail={"name": repository, "digest": digest})
-            tags = queries.tags_of(transaction.connection, repository, digest)
-            require_deletable(rules_for_writing(transaction, repository), repository, tags)
-            for tag in tags:
-                transaction.delete(TAG, tag_key(repository, tag))
-            detach_all_labels(transaction, repository, digest)
             note_content(transaction, "delete", "artifact", repository, digest)
         return transaction.seq
+
+
+def delete_manifest(transaction: Transaction, repository: str, digest: str) -> bool:
+    """Delete a manifest with the tags that name it and the labels that are on it.
+
+    Returns False when it is not there. Raises TagImmutable, and then the caller's transaction must not be committed.
+    """
+    if not transaction.delete(MANIFEST, content_key(repository, digest)):
+        return False
+    delete_tags(transaction, repository, queries.tags_of(transaction.connection, repository, digest))
+    detach_all_labels(transaction, repository, digest)
+    return True
+
+
+def delete_tags(transaction: Transaction, repository: str, tags: Sequence[str]) -> None:
+    """Delete tags, which need not be there; raises TagImmutable."""
+    if tags:
+        require_deletable(rules_for_writing(transaction, repository), repository, tags)
+    for tag in tags:
+        transaction.delete(TAG, tag_key(repository, tag))

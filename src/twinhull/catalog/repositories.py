@@ -6,12 +6,13 @@ The data plane deletes one manifest and nothing else (catalog/deleting); here go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
 from twinhull.catalog.audit import note_content
-from twinhull.catalog.immutability import require_deletable, rules_for_writing, rules_of
+from twinhull.catalog.deleting import delete_manifest, delete_tags
+from twinhull.catalog.immutability import require_deletable, rules_of
 from twinhull.catalog.peers import Peers
 from twinhull.kit.errors import ManifestInUse, ManifestUnknown, RepositoryUnknown
 from twinhull.kit.reference import project_of
@@ -21,7 +22,7 @@ from twinhull.metadata.projections.standing import accessories_of, children_of
 from twinhull.metadata.repositories import Repository, find_repository
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import MANIFEST, REPOSITORY, TAG, content_key, tag_key
+from twinhull.records.kinds import MANIFEST, REPOSITORY, content_key
 
 # A repository is emptied in transactions of so many artifacts, so that other writers get their turn.
 DELETED_AT_ONCE: Final = 200
@@ -90,7 +91,7 @@ class Repositories:
             with self._store.write() as transaction:
                 if content.digest_of_tag(transaction.connection, repository, tag) != digest:
                     raise ManifestUnknown(detail={"name": repository, "tag": tag})
-                _delete_tags(transaction, repository, [tag])
+                delete_tags(transaction, repository, [tag])
                 note_content(transaction, "delete", "tag", repository, tag)
             return transaction.seq
 
@@ -117,7 +118,7 @@ class Repositories:
                     _delete_with_its_own(transaction, name, digest)
             is_gone = not queries.outermost(connection, name, 1)
             if is_gone:
-                _delete_tags(transaction, name, content.tags_page(connection, name, "", DELETED_AT_ONCE))
+                delete_tags(transaction, name, content.tags_page(connection, name, "", DELETED_AT_ONCE))
                 transaction.delete(REPOSITORY, name)
                 note_content(transaction, "delete", "repository", name)
         return transaction.seq, is_gone
@@ -147,14 +148,6 @@ def _delete_with_its_own(transaction: Transaction, repository: str, digest: str)
         current = waiting.pop()
         children = children_of(connection, repository, current)
         accessories = accessories_of(connection, repository, current)
-        _delete_tags(transaction, repository, content.tags_of(connection, repository, current))
-        transaction.delete(MANIFEST, content_key(repository, current))
+        delete_manifest(transaction, repository, current)
         orphans = [child for child in children if not content.tags_of(connection, repository, child)]
         waiting += [each for each in orphans + accessories if content.index_naming(connection, repository, each) is None]
-
-
-def _delete_tags(transaction: Transaction, repository: str, tags: Sequence[str]) -> None:
-    if tags:
-        require_deletable(rules_for_writing(transaction, repository), repository, tags)
-    for tag in tags:
-        transaction.delete(TAG, tag_key(repository, tag))
