@@ -103,7 +103,7 @@ def test_text_where_bytes_should_be_is_damage_too(tmp_path: Path, clock: ManualC
     assert len(damaged(store)) == 3
     with store.read() as connection:
         assert len(checking.wrong_contents(connection, ("", "")).faulty) == 1
-    assert store.records_after("", "", 10) == []
+    assert store.records_after("", "", 10).records == []
     assert len(differing(store, tmp_path)) == 0
     for kind, key in damaged(store):
         with store.write() as transaction:
@@ -128,7 +128,7 @@ def test_value_that_was_forged_is_found_never_read_and_put_right(filled: Store, 
     right = forge_role(filled)
     assert damaged(filled) == [(MEMBER.name, KEY)]
     assert filled.record(MEMBER.name, KEY) is None
-    assert KEY not in {change.key for change in filled.records_after("", "", 100)}
+    assert KEY not in {change.key for change in filled.records_after("", "", 100).records}
     with filled.write() as transaction:
         # What the log still holds is all of it.
         assert (transaction.values(MEMBER, KEY) or {})["role"] == 3
@@ -221,7 +221,7 @@ def test_rows_that_differ_from_their_record_are_found_and_made_anew(filled: Stor
 
 @pytest.mark.parametrize("damage", ["UPDATE manifest_contents SET content = :bytes", "DELETE FROM manifest_contents"])
 def test_wrong_or_missing_bytes_of_a_manifest_are_found_and_taken_from_a_copy(filled: Store, damage: str) -> None:
-    [manifest] = [change for change in filled.records_after("", "", 100) if change.kind == MANIFEST.name]
+    [manifest] = [change for change in filled.records_after("", "", 100).records if change.kind == MANIFEST.name]
     behind(filled, damage, **({"bytes": b"other"} if ":bytes" in damage else {}))
     with filled.read() as connection:
         assert checking.wrong_contents(connection, ("", "")).faulty == [(MANIFEST.name, manifest.key)]

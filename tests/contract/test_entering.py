@@ -41,7 +41,7 @@ def create_project(store: Store, name: str, owner: str) -> None:
 def project_ids(store: Store) -> dict[str, tuple[int, list[int]]]:
     """Return id and aliases of each project."""
     found = {}
-    for change in store.records_after(PROJECT.name, "", PAGE):
+    for change in store.records_after(PROJECT.name, "", PAGE).records:
         if change.kind == PROJECT.name:
             with store.write() as transaction:
                 values = transaction.values(PROJECT, change.key)
@@ -53,7 +53,7 @@ def project_ids(store: Store) -> dict[str, tuple[int, list[int]]]:
 def take_all(store: Store, source: Store) -> None:
     """Merge all that the source has, as a snapshot does."""
     with store.write() as transaction:
-        for change in source.records_after("", "", PAGE):
+        for change in source.records_after("", "", PAGE).records:
             transaction.merge_record(change)
         transaction.reached(source.vector())
 

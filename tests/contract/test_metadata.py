@@ -216,7 +216,7 @@ def test_log_is_read_in_pages_from_any_position(store: Store) -> None:
     assert [(position, change.key) for position, change in whole] == [(position, key) for position, _, key in paged[3:]]
     assert [change.seq for _, change in store.changes_of("n1", 2, 2)] == [3, 4]
     assert store.changes_of("nobody", 0, 10) == []
-    assert [(change.kind, change.key) for change in store.records_after("setting", "4", 10)] == [
+    assert [(change.kind, change.key) for change in store.records_after("setting", "4", 10).records] == [
         ("setting", "5"),
         ("setting", "6"),
     ]
@@ -229,7 +229,7 @@ def test_log_and_records_carry_a_manifests_bytes(store: Store) -> None:
     key = content_key("library/app", digest)
     carried = {change.key: change.content for _, change in store.changes_since(0, 10)}
     assert carried == {"library/app": None, key: b"bytes", "library/app:latest": None, "a": None}
-    assert {change.key: change.content for change in store.records_after("", "", 10)} == carried
+    assert {change.key: change.content for change in store.records_after("", "", 10).records} == carried
     record = store.record(MANIFEST.name, key)
     assert record is not None
     assert record.content == b"bytes"
@@ -297,7 +297,7 @@ def test_names_sort_by_their_bytes(store: Store) -> None:
             transaction.create(SETTING, name, {"value": 1})
             transaction.create(BLOB, content_key("library/app", name), {"size": 1})
     in_order = sorted(names, key=str.encode)
-    assert [change.key for change in store.records_after(SETTING.name, "", 100)] == in_order
+    assert [change.key for change in store.records_after(SETTING.name, "", 100).records] == in_order
     with store.read() as connection:
         rows = connection.exec_driver_sql("SELECT digest FROM blob_links ORDER BY digest")
         assert [row[0] for row in rows] == in_order

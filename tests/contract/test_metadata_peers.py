@@ -206,7 +206,7 @@ def test_snapshot_brings_everything_up_to_its_vector(store: Store, peer: Store) 
     for key in "abc":
         create(peer, SETTING, key, {"value": key})
     with store.write() as transaction:
-        for record in peer.records_after("", "", ALL):
+        for record in peer.records_after("", "", ALL).records:
             transaction.merge_record(record)
         transaction.reached(peer.vector())
     assert store.vector() == {"n2": 3}

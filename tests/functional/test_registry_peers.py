@@ -68,7 +68,7 @@ class OtherNode:
     async def settle(self) -> None:
         if self.behind and self.ours is not None:
             with self.ours.write() as transaction:
-                for record in self.theirs.records_after("", "", 1000):
+                for record in self.theirs.records_after("", "", 1000).records:
                     transaction.merge_record(record)
         self.behind = False
 

@@ -132,7 +132,7 @@ def take_snapshot(store: Store, other: Store) -> None:
     """Merge all that the other node has."""
     vector = other.vector()
     with store.write() as transaction:
-        for record in other.records_after("", "", ALL):
+        for record in other.records_after("", "", ALL).records:
             transaction.merge_record(record)
         transaction.reached(vector)
 
@@ -172,7 +172,7 @@ def test_stores_are_equal_once_they_have_exchanged_all_changes(quick_disk: Path,
                 take(reader, source, ALL)
         for store in stores:
             assert store.state_root() == stores[0].state_root()
-            assert list(store.records_after("", "", ALL)) == list(stores[0].records_after("", "", ALL))
+            assert list(store.records_after("", "", ALL).records) == list(stores[0].records_after("", "", ALL).records)
             with store.read() as connection, stores[0].read() as first:
                 tables = derived_rows(connection)
                 assert tables == derived_rows(first)

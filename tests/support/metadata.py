@@ -50,7 +50,7 @@ def exchange(ours: Store, theirs: Store) -> None:
     """Bring every record of either store to the other."""
     for source, target in ((ours, theirs), (theirs, ours)):
         with target.write() as transaction:
-            for change in source.records_after("", "", 10_000):
+            for change in source.records_after("", "", 10_000).records:
                 transaction.merge_record(change)
 
 

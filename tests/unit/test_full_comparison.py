@@ -59,18 +59,18 @@ def forget(store: Store, name: str) -> None:
 def take(store: Store, source: Store, *, seen: VersionVector | None = None, per_page: int = 2) -> None:
     """Take the source's snapshot, a few records at a time."""
     vector = source.vector() if seen is None else seen
-    records = source.records_after("", "", PAGE)
     after = START
-    for first in range(0, len(records), per_page):
-        page = SnapshotPage(records=records[first : first + per_page])
+    while (found := source.records_after(*after, per_page)).records:
+        page = SnapshotPage(records=found.records, damaged=found.damaged)
         apply_page(store, page, PartOfAll(after, vector)).require_all()
         after = page.records[-1].kind, page.records[-1].key
-    apply_page(store, SnapshotPage(records=[], vector=source.vector()), PartOfAll(after, vector)).require_all()
+    last = SnapshotPage(records=[], damaged=found.damaged, vector=source.vector())
+    apply_page(store, last, PartOfAll(after, vector)).require_all()
 
 
 def names(store: Store) -> list[str]:
     """Return the keys of all records."""
-    return [change.key for change in store.records_after("", "", PAGE)]
+    return [change.key for change in store.records_after("", "", PAGE).records]
 
 
 @pytest.mark.parametrize("per_page", [1, 2, 100])
@@ -105,6 +105,30 @@ def test_change_that_the_other_side_has_not_seen_outlives_the_forgotten_deletion
     assert value(here, "p", "n") == "2", "where write wins, a write that the deletion had not seen survives it"
 
 
+@pytest.mark.parametrize("per_page", [1, 2, 100])
+def test_what_is_damaged_on_the_other_side_is_not_taken_for_forgotten(here: Store, there: Store, per_page: int) -> None:
+    for name in ("a", "b", "c", "d-gone", "e", "f"):
+        write(there, name)
+    exchange(here, there)
+    forget(there, "d-gone")
+    with there.write() as transaction:
+        transaction.connection.exec_driver_sql("UPDATE records SET summary = 7 WHERE key IN ('a', 'b', 'f')")
+    take(here, there, per_page=per_page)
+    assert names(here) == ["a", "b", "c", "e", "f"], "the copies here are the good ones"
+
+
+def test_what_is_damaged_here_holds_no_snapshot_up(here: Store, there: Store) -> None:
+    for name in ("a", "b"):
+        write(there, name)
+    exchange(here, there)
+    forget(there, "a")
+    with here.write() as transaction:
+        transaction.connection.exec_driver_sql("UPDATE records SET summary = 7 WHERE key = 'a'")
+        transaction.connection.exec_driver_sql("DELETE FROM changes")
+    take(here, there)
+    assert here.vector() == there.vector()
+
+
 def test_dropped_record_is_seen_by_this_nodes_readers_of_the_log(here: Store, there: Store) -> None:
     write(there, "p")
     exchange(here, there)
@@ -131,7 +155,7 @@ def test_snapshot_out_of_order_is_refused_before_anything_is_dropped(here: Store
     for name in ("a", "b", "c"):
         write(there, name)
     exchange(here, there)
-    records = there.records_after("", "", PAGE)
+    records = there.records_after("", "", PAGE).records
     page = SnapshotPage(records=[records[2], records[0]])
     applied = apply_page(here, page, PartOfAll(START, there.vector()))
     assert applied.failure is None or isinstance(applied.failure, SnapshotRefused)
@@ -146,7 +170,7 @@ async def test_each_snapshot_of_a_stream_begins_anew(here: Store, there: Store) 
         taking = Taking("t", here, Agent(here, threads, SystemClock()), threads)
         for name in ("b", "c"):
             taking.begin(there.vector())
-            await taking.page(SnapshotPage(records=there.records_after("", "", PAGE)))
+            await taking.page(SnapshotPage(records=there.records_after("", "", PAGE).records))
             await taking.page(SnapshotPage(records=[], vector=there.vector()))
             forget(there, "a" if name == "b" else "b")
             write(there, name)

@@ -33,7 +33,7 @@ def records_of(store: Store) -> Records:
     """Return all records as they are stored."""
     found: Records = {}
     kind, key = "", ""
-    while page := store.records_after(kind, key, 1000):
+    while page := store.records_after(kind, key, 1000).records:
         found.update({(change.kind, change.key): change.record for change in page})
         kind, key = page[-1].kind, page[-1].key
     return found

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
+from twinhull.kit.errors import Damaged
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import VersionVector
 from twinhull.records.merge import Kind, Record
@@ -34,9 +35,13 @@ def absent(connection: Connection, after: Name, until: Name | None, present: Set
 def drop_seen(transaction: Transaction, kind: Kind, key: str, vector: VersionVector) -> bool:
     """Drop what of the record this vector covers, and tell whether that was any of it.
 
-    To be said of a record that a peer of that vector does not have: it has seen it, and has seen it deleted.
+    To be said of a record that a peer of that vector does not have: it has seen it, and has seen it deleted. What is
+    damaged here stays, since it does not tell what it covers.
     """
-    record = transaction.get(kind, key)
+    try:
+        record = transaction.get(kind, key)
+    except Damaged:
+        return False
     kept = tuple(one for one in record.versions if not one.write.was_seen_by(vector)) if record is not None else ()
     if record is None or len(kept) == len(record.versions):
         return False

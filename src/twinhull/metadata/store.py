@@ -6,7 +6,7 @@ import random
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
@@ -40,6 +40,14 @@ _RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind A
 _RECORD = text("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 
 _UNPREDICTABLE: Final = secrets.SystemRandom()
+
+
+class RecordsPage(NamedTuple):
+    """Some of all records, as changes without origin and seq."""
+
+    records: list[Change]
+    # Kind and key of those that are damaged, between these and behind them; they are somewhere else, or will be mended.
+    damaged: list[tuple[str, str]]
 
 
 class Store:
@@ -176,17 +184,20 @@ class Store:
 
     # -- whole state: snapshots and summaries ----------------------------------------------------------------------
 
-    def records_after(self, kind: str, key: str, limit: int) -> list[Change]:
-        """Return records in the order of (kind, key) after one of them, as changes without origin and seq.
-
-        Damaged ones are left out: whoever asks has them from another node, or once they are mended.
-        """
-        found: list[Change] = []
+    def records_after(self, kind: str, key: str, limit: int) -> RecordsPage:
+        """Return records in the order of (kind, key) after one of them; no records: that was the last whole one."""
+        page = RecordsPage([], [])
         with self._database.read() as connection:
-            while not found and (rows := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": limit}).all()):
+            while rows := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": limit}).all():
+                for row in rows:
+                    if is_whole(row.key, row.record, row.summary):
+                        page.records.append(_snapshot(connection, row.kind, row.key, row.record))
+                    else:
+                        page.damaged.append((row.kind, row.key))
                 kind, key = rows[-1].kind, rows[-1].key
-                found = [_snapshot(connection, *row) for row in rows if is_whole(row.key, row.record, row.summary)]
-        return found
+                if page.records:
+                    break
+        return page
 
     def record(self, kind: str, key: str) -> Change | None:
         """Return one record as a change without origin and seq, or None when it is not here whole."""
@@ -194,7 +205,7 @@ class Store:
             row = connection.execute(_RECORD, {"kind": kind, "key": key}).first()
             if row is None or not is_whole(key, row.record, row.summary):
                 return None
-            return _snapshot(connection, kind, key, row.record, row.summary)
+            return _snapshot(connection, kind, key, row.record)
 
     def state_root(self) -> tuple[VersionVector, dict[str, dict[int, tuple[int, int]]]]:
         """Return the version vector and, for just that state, per kind and bucket a hash and the number of records.
@@ -215,7 +226,7 @@ class Store:
             return {row[0]: int(row[1]) for row in rows}
 
 
-def _snapshot(connection: Connection, kind: str, key: str, record: bytes, _summary: int) -> Change:
+def _snapshot(connection: Connection, kind: str, key: str, record: bytes) -> Change:
     return Change(origin="", seq=0, kind=kind, key=key, record=record, content=content_of(connection, kind, key))
 
 

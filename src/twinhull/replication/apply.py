@@ -170,7 +170,7 @@ def _drop_forgotten(transaction: Transaction, page: SnapshotPage, part: PartOfAl
     if present != sorted({*present}) or (present and present[0] <= part.after):
         raise ProtocolError("a snapshot's records came out of order")
     until = present[-1] if present and page.vector is None else None
-    for kind, key in absent(transaction.connection, part.after, until, set(present)):
+    for kind, key in absent(transaction.connection, part.after, until, {*present, *page.damaged}):
         if kind in KINDS:
             drop_seen(transaction, KINDS[kind], key, part.seen)
 

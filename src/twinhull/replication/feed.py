@@ -11,7 +11,7 @@ import structlog
 
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import ProtocolError
-from twinhull.metadata.store import Store
+from twinhull.metadata.store import RecordsPage, Store
 from twinhull.records.change import Change, VersionVector, joined, node_of
 from twinhull.replication.acknowledgements import Acknowledgements
 from twinhull.replication.protocol import (
@@ -251,12 +251,15 @@ class Feed:
         # The vector is read first: records read later may hold more, which the log will then say again, harmlessly.
         vector = await in_thread(self._executor, self._store.vector)
         kind, key = "", ""
-        while page := await in_thread(self._executor, self._store.records_after, kind, key, _SNAPSHOT_PAGE_RECORDS):
-            for chunk in frames_of(page):
-                await self._link.send(SnapshotPage(records=chunk))
-            kind, key = page[-1].kind, page[-1].key
-        await self._link.send(SnapshotPage(records=[], vector=vector))
+        while (page := await self._page_after(kind, key)).records:
+            for chunk in frames_of(page.records):
+                await self._link.send(SnapshotPage(records=chunk, damaged=page.damaged))
+            kind, key = page.records[-1].kind, page.records[-1].key
+        await self._link.send(SnapshotPage(records=[], damaged=page.damaged, vector=vector))
         self._sent = {origin: max(seq, self._sent.get(origin, 0)) for origin, seq in vector.items()}
+
+    async def _page_after(self, kind: str, key: str) -> RecordsPage:
+        return await in_thread(self._executor, self._store.records_after, kind, key, _SNAPSHOT_PAGE_RECORDS)
 
 
 def _welcome(cluster: str, node: str, vector: VersionVector) -> Welcome:

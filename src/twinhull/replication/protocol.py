@@ -102,6 +102,8 @@ class SnapshotPage(_Frame, frozen=True, kw_only=True, tag="snapshot"):
 
     records: list[Change]
     vector: VersionVector | None = None
+    # Kind and key of records that the source has and can't read: that they are not among the others says nothing of them.
+    damaged: list[tuple[str, str]] = []
 
 
 class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
