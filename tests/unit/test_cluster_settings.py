@@ -8,7 +8,7 @@ import pytest
 
 from twinhull.config.cluster import DEFAULTS, ITEMS, OF_A_NODE, read_items
 from twinhull.kit.errors import Invalid
-from twinhull.records.kinds import SETTING
+from twinhull.records.kinds import SETTING, TRUST_SETTING
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_no_item_is_of_the_cluster_and_of_a_node() -> None:
 
 
 def test_conflicts_hide_what_is_secret_among_the_settings() -> None:
-    assert {name for name, item in ITEMS.items() if item.secret} == SETTING.secret_keys
+    assert {name for name, item in ITEMS.items() if item.secret} == SETTING.secret_keys - {TRUST_SETTING}

@@ -285,6 +285,7 @@ def test_secrets_are_hidden_by_field_and_by_name_of_the_setting() -> None:
     assert kinds.REGISTRY.hides("/hub", "access_secret")
     assert not kinds.REGISTRY.hides("/hub", "access_key")
     assert SETTING.hides("ldap_search_password", "value")
+    assert SETTING.hides(kinds.TRUST_SETTING, "value"), "it holds the sealed key of the authority"
     assert not SETTING.hides("ldap_url", "value")
 
 

@@ -68,8 +68,8 @@ TRUST_SETTING: Final = "twinhull.trust"
 SETTING: Final = Kind(  # name of the setting
     name="setting",
     delete_wins=False,
-    # What Harbor's configuration calls a password.
-    secret_keys=frozenset({"email_password", "ldap_search_password", "oidc_client_secret", "uaa_client_secret"}),
+    # What Harbor's configuration calls a password, and the authorities with the sealed key of the one that signs.
+    secret_keys=frozenset({"email_password", "ldap_search_password", "oidc_client_secret", "uaa_client_secret", TRUST_SETTING}),
 )
 USER: Final = Kind(  # user name
     name="user",
