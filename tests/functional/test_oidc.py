@@ -63,6 +63,11 @@ class TestSignIn:
         assert shown["oidc_user_meta"]["subiss"] == f"u-1{provider.issuer}"
         assert "secret" not in str(await signing_in.admin.ok(200, "GET", f"/users/{shown['user_id']}"))
 
+    async def test_provider_may_take_its_time_over_an_answer(self, signing_in: AccountsNode, provider: Provider) -> None:
+        provider.in_pieces = True
+        browser, _ = await sign_in(signing_in)
+        assert await current(browser) == "ann"
+
     async def test_person_is_the_same_under_another_name(self, signing_in: AccountsNode, provider: Provider) -> None:
         await sign_in(signing_in)
         provider.claims |= {"preferred_username": "anna", "groups": ["leads", "devs"]}

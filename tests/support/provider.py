@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +30,8 @@ class Provider:
         self.changed: dict[str, Any] = {}
         self.key = RSAKey.generate_key(2048, parameters={"kid": "one"})
         self.signs_with = self.key
+        # Sends its keys in two pieces, some time apart, as one does who has many.
+        self.in_pieces = False
         # Of each code: what its sign-in was begun with.
         self._begun: dict[str, dict[str, str]] = {}
 
@@ -75,8 +79,17 @@ class Provider:
         token = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.signs_with)
         return web.json_response({"id_token": token, "access_token": "a", "token_type": "Bearer"})
 
-    async def _keys(self, _request: web.Request) -> web.Response:
-        return web.json_response({"keys": [self.key.as_dict(private=False)]})
+    async def _keys(self, request: web.Request) -> web.StreamResponse:
+        keys = {"keys": [self.key.as_dict(private=False)]}
+        if not self.in_pieces:
+            return web.json_response(keys)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        text = json.dumps(keys).encode()
+        await answer.write(text[:20])
+        await asyncio.sleep(0.1)
+        await answer.write(text[20:])
+        return answer
 
     async def _me(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer a"

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import KeySet, KeySetSerialization
 
 from twinhull.config.values import Secret
 from twinhull.kit.clock import Clock
@@ -134,10 +134,23 @@ class OidcProvider:
             )
         return found
 
-    async def _json(self, client: aiohttp.ClientSession, method: str, url: str, **given: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def _json(
+        self,
+        client: aiohttp.ClientSession,
+        method: str,
+        url: str,
+        *,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Any]:
         try:
-            async with client.request(method, url, allow_redirects=method == "GET", **given) as answer:
-                content = await answer.content.read(ANSWER_BYTES_MAX)
+            redirected = method == "GET"
+            async with client.request(method, url, allow_redirects=redirected, data=data, headers=headers) as answer:
+                content = bytearray()
+                async for piece in answer.content.iter_any():
+                    content += piece
+                    if len(content) > ANSWER_BYTES_MAX:
+                        raise Unavailable(f"the provider's answer at {urlsplit(url).path[:200]} is too long")
                 if method == "POST" and 400 <= answer.status < 500:
                     raise Unauthenticated("the provider does not know this sign-in")
                 if answer.status != 200:
@@ -150,7 +163,8 @@ class OidcProvider:
 
     def _verified(self, token: str, keys: Mapping[str, Any], issuer: str, nonce: str) -> Mapping[str, Any]:
         try:
-            decoded = jwt.decode(token, KeySet.import_key_set(dict(keys)), algorithms=_ALGORITHMS)  # type: ignore[arg-type]
+            known = KeySet.import_key_set(KeySetSerialization(keys=keys["keys"]))
+            decoded = jwt.decode(token, known, algorithms=_ALGORITHMS)
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise Unauthenticated("the provider's word is not signed as it should be") from error
         claims = decoded.claims
@@ -192,7 +206,7 @@ def _challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _object(content: bytes) -> Mapping[str, Any]:
+def _object(content: bytes | bytearray) -> Mapping[str, Any]:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
