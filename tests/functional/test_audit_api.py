@@ -23,6 +23,7 @@ from tests.support.accounts import (
 )
 from tests.support.single import running_node
 from tools.walk.client import Client
+from twinhull.records.kinds import USER
 
 __all__ = ["site"]
 
@@ -148,6 +149,21 @@ class TestWhoSees:
         assert (await alice("GET", "/auditlog-exts/events")).status == 403
         for path in ("/audit-logs", "/auditlog-exts", "/projects/mine/logs"):
             assert (await site.anonymous("GET", path)).status == 401
+
+    async def test_members_through_a_group_and_robots_see_the_log_too(self, site: AccountsNode) -> None:
+        await make_user(site, "alice")
+        with site.store.write() as transaction:
+            transaction.put(USER, "alice", {"groups": ["devs"]})
+        number = await make_project(site.admin, "mine")
+        await make_project(site.admin, "theirs", public=True)
+        member = {"role_id": 3, "member_group": {"group_name": "devs", "group_type": 3}}
+        await site.admin.create(f"/projects/{number}/members", member)
+        assert ("admin", "create", "member", "devs") in await deeds(site.admin, "/auditlog-exts")
+        body = robot_body("ci", "mine", "pull")
+        body["permissions"][0]["access"].append({"resource": "log", "action": "list"})
+        robot = await site.admin.ok(201, "POST", "/robots", body)
+        for seeing in (site.user("alice", PASSWORD), site.user(robot["name"], robot["secret"])):
+            assert [resource for *_, resource in await deeds(seeing, "/audit-logs")] == ["mine"]
 
 
 def test_each_of_many_requests_at_once_is_written_down_under_its_own_name(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ _NEEDED: Final = (
 )
 _REPOSITORY_DELETE: Final = Grant("repository", "delete")
 # Robots' lists are not checked when they are written, in Harbor as here: any pair may be in them. This one stands for all.
-_EVERYTHING: Final = Grant("*", "*")
+EVERYTHING: Final = Grant("*", "*")
 
 ANY_PROJECT: Final = "*"
 
@@ -231,7 +231,7 @@ def allow_robot(permissions: Iterable[RobotPermission], *, project: str, is_publ
     for permission in permissions:
         if permission.namespace in (project, ANY_PROJECT):
             granted |= permission.grants
-    if _EVERYTHING in granted:
+    if EVERYTHING in granted:
         return _OF_ADMIN
     return _allowance(sorted(granted)) if granted else NOTHING
 

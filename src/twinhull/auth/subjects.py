@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from twinhull.auth.passwords import fingerprint
-from twinhull.auth.permissions import Allowance, Grant, RobotPermission, Role, strongest
+from twinhull.auth.permissions import EVERYTHING, Allowance, Grant, RobotPermission, Role, strongest
 from twinhull.metadata import accounts
 from twinhull.metadata.groups import group_roles
+
+READING: Final = frozenset({Grant("repository", "pull"), Grant("repository", "list")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,12 +136,15 @@ def read_role(connection: Connection, project: str, user: Subject) -> Role | Non
     return strongest(role for role in found if role is not None)
 
 
-def visible_to(subject: Subject | None) -> accounts.ProjectFilter:
-    """Return the filter for the projects that somebody may see: public ones, their own, those that a robot's list names."""
+def visible_to(subject: Subject | None, robots_need: frozenset[Grant] = READING) -> accounts.ProjectFilter:
+    """Return the filter for the projects that somebody may see: public ones, their own, those that a robot's list names.
+
+    A robot's list names one if it has any of these grants there.
+    """
     if subject is None:
         return accounts.ProjectFilter(visible_only=True)
     if not subject.is_robot:
         return accounts.ProjectFilter(visible_only=not subject.is_admin, member=subject.name, groups=subject.groups)
-    reading = {Grant("repository", "pull"), Grant("repository", "list")}
-    named = tuple(permission.namespace for permission in subject.permissions if permission.grants & reading)
+    needed = robots_need | {EVERYTHING}
+    named = tuple(permission.namespace for permission in subject.permissions if permission.grants & needed)
     return accounts.ProjectFilter(visible_only="*" not in named, named=named)

@@ -183,7 +183,10 @@ class Projects:
 
         def change(transaction: Transaction) -> int:
             _existing(transaction, project)
-            return _add_member(transaction, project, group_to_add(transaction, group), role, entity_type="g")
+            name = group_to_add(transaction, group)
+            number = _add_member(transaction, project, name, role, entity_type="g")
+            note(transaction, "create", "member", name, project=project)
+            return number
 
         return await self._write(change)
 

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from twinhull.auth.permissions import Grant
+from twinhull.auth.subjects import visible_to
 from twinhull.harbor.access import Access
 from twinhull.harbor.queries import ListQuery, read_query
 from twinhull.harbor.requests import answer, listed, on
@@ -27,6 +29,7 @@ EVENT_TYPES: Final = (
     *("create_member", "delete_member", "update_member", "update_project", "create_tag", "delete_tag"),
 )
 
+_SEES_LOG: Final = frozenset({Grant("log", "list")})
 _View = Callable[[AuditRecord], Mapping[str, Any]]
 
 
@@ -88,11 +91,8 @@ class AuditLogsApi:
 
 
 def _those_of(caller: Caller) -> ProjectFilter:
-    subject = caller.subject
-    if subject is None or caller.token is not None:
-        return ProjectFilter(visible_only=True)
-    named = tuple(permission.namespace for permission in subject.permissions)
-    return ProjectFilter(visible_only="*" not in named, member="" if subject.is_robot else subject.name, named=named)
+    # Nobody sees a project's log because the project is public.
+    return replace(visible_to(caller.subject if caller.token is None else None, _SEES_LOG), with_public=False)
 
 
 def _of_content(query: ListQuery) -> ListQuery:

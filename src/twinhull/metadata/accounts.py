@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, false, func, literal, or_, select
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
 from twinhull.metadata.lives import in_living_project, is_living_member
@@ -199,15 +199,17 @@ class ProjectFilter:
     name_part: str = ""
     owner: str = ""
     public: bool | None = None
-    # What somebody sees who is no administrator: public ones, those of a member, and named ones.
+    # What somebody sees who is no administrator: public ones, unless their being public is no reason, those of a member, and
+    # named ones.
     visible_only: bool = False
+    with_public: bool = True
     member: str = ""
     groups: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
 
 
 def _visible(wanted: ProjectFilter) -> ColumnElement[bool]:
-    seen: list[ColumnElement[bool]] = [projects.c.public.is_(True)]
+    seen: list[ColumnElement[bool]] = [projects.c.public.is_(True) if wanted.with_public else false()]
     if wanted.member:
         of_member = select(members.c.project).where(members.c.entity == wanted.member, members.c.entity_type == "u")
         seen.append(projects.c.name.in_(of_member.where(is_living_member())))
