@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from tests.support.metadata import manifest_fields, push
 from twinhull.kit.clock import ManualClock
@@ -152,6 +152,18 @@ def test_young_deletions_and_members_of_old_stay(pair: tuple[Store, Store], cloc
     assert drop(one, before_ms=made_ms) == 0
     assert drop(one, before_ms=made_ms + 1) == 1
     assert keys(one) == {"n1", "n2", "n3"}
+
+
+def test_damaged_deletion_stays_until_it_is_mended_and_holds_nothing_up(pair: tuple[Store, Store]) -> None:
+    one, two = pair
+    for name in ("alice", "bob"):
+        make_and_delete(one, name)
+    all_tell(one, two)
+    all_tell(one, two)
+    with one.write() as transaction:
+        transaction.connection.execute(update(records).where(records.c.key == "alice").values(record=b"\xc1"))
+    assert drop(one) == 1
+    assert {"alice", "bob"} & keys(one) == {"alice"}
 
 
 def test_dead_project_that_an_artifact_keeps_alive_stays(pair: tuple[Store, Store]) -> None:

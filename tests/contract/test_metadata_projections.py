@@ -366,3 +366,14 @@ def test_derived_tables_can_be_made_anew_from_the_records(store: Store) -> None:
         rebuild_projections(transaction.connection)
     with store.read() as connection:
         assert derived_rows(connection) == before
+
+
+def test_damaged_record_does_not_keep_the_tables_from_being_made_anew(store: Store) -> None:
+    with store.write() as transaction:
+        for name in ("a", "b"):
+            transaction.create(PROJECT, name, {"created_ms": 1})
+        transaction.connection.exec_driver_sql("UPDATE records SET summary = 7 WHERE key = 'a'")
+    with store.write() as transaction:
+        rebuild_projections(transaction.connection)
+        rows = transaction.connection.exec_driver_sql("SELECT name FROM projects").all()
+    assert [row[0] for row in rows] == ["b"]

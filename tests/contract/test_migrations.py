@@ -97,7 +97,14 @@ def test_new_columns_are_filled_from_the_records_when_a_database_is_upgraded(emp
     with empty.write() as connection:
         # The last one without these columns.
         migrate_to(connection, "0007")
-        row = {"kind": MANIFEST.name, "key": key, "record": encoded, "dead": False, "bucket": 1, "summary": 1}
+        row = {
+            "kind": MANIFEST.name,
+            "key": key,
+            "record": encoded,
+            "dead": False,
+            "bucket": 1,
+            "summary": summary_of(key, encoded),
+        }
         upsert(records).run(connection, row)
     migrate(empty)
     with empty.read() as connection:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, delete, select, text, update
 
 from twinhull.metadata.statement import Statement
+from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.tables.accounts import nodes, projects
 from twinhull.metadata.tables.content import manifests, repositories
 from twinhull.metadata.tables.documents import progress
@@ -28,12 +29,12 @@ from twinhull.records.merge import decode
 LOG_KEPT: Final = 50_000
 
 _DEAD_PAGE: Final = text(
-    "SELECT kind, key, record FROM records WHERE dead AND (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+    "SELECT kind, key, record, summary FROM records WHERE dead AND (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
-_NEWS: Final = text(f"SELECT 1 FROM changes WHERE position > :position AND kind <> '{PROGRESS.name}' LIMIT 1")  # noqa: S608 - ours
+_NEWS: Final = text("SELECT 1 FROM changes WHERE position > :position AND kind <> :told LIMIT 1").bindparams(told=PROGRESS.name)
 _BETWEEN: Final = text(
-    f"SELECT 1 FROM changes WHERE origin = :origin AND seq > :low AND seq <= :high AND kind <> '{PROGRESS.name}' LIMIT 1"  # noqa: S608 - ours
-)
+    "SELECT 1 FROM changes WHERE origin = :origin AND seq > :low AND seq <= :high AND kind <> :told LIMIT 1"
+).bindparams(told=PROGRESS.name)
 _DROP: Final = Statement("DELETE FROM records WHERE kind = :kind AND key = :key AND dead")
 
 
@@ -90,9 +91,12 @@ def drop_dead(transaction: Transaction, upto: VersionVector, *, before_ms: int, 
     upto = {origin: min(seq, said.get(origin, 0)) for origin, seq in upto.items()}
     page = connection.execute(_DEAD_PAGE, {"kind": after[0], "key": after[1], "limit": limit}).all()
     count = 0
-    for kind, key, encoded in page:
+    for kind, key, encoded, summary in page:
         rules = KINDS.get(kind)
-        if rules is None or not is_droppable(rules, decode(encoded), upto, before_ms) or _shows(connection, kind, key):
+        # What a damaged one covers is not known before it is mended.
+        if rules is None or not is_whole(key, encoded, summary):
+            continue
+        if not is_droppable(rules, decode(encoded), upto, before_ms) or _shows(connection, kind, key):
             continue
         _DROP.run(connection, {"kind": kind, "key": key})
         if kind == MANIFEST.name:
@@ -145,7 +149,6 @@ def _shows(connection: Connection, kind: str, key: str) -> bool:
 
 
 def _forget_content(connection: Connection, digest: str) -> None:
-    """Forget a manifest's bytes, unless another repository has it, or had it until lately."""
-    held = connection.execute(select(func.count()).select_from(manifests).where(manifests.c.digest == digest)).scalar_one()
-    if not held:
+    """Forget a manifest's bytes, unless another repository has it."""
+    if connection.execute(select(manifests.c.id).where(manifests.c.digest == digest).limit(1)).first() is None:
         connection.execute(delete(manifest_contents).where(manifest_contents.c.digest == digest))

@@ -14,6 +14,7 @@ from twinhull.metadata.projections.documents import DOCUMENTS
 from twinhull.metadata.projections.rows import Projection, Values
 from twinhull.metadata.schema import metadata
 from twinhull.metadata.statement import Statement
+from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.tables.accounts import id_aliases
 from twinhull.metadata.tables.columns import DERIVED, upsert
 from twinhull.metadata.tables.usage import project_usage
@@ -25,7 +26,7 @@ from twinhull.records.merge import Value, decode, is_dead, values_of
 _PAGE: Final = 1000
 
 _RECORDS_PAGE: Final = text(
-    "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+    "SELECT kind, key, record, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
 _FORGET_ALIAS: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND id = :id")
 _FORGET_ALIASES: Final = Statement("DELETE FROM id_aliases WHERE kind = :kind AND key = :key")
@@ -62,7 +63,10 @@ def rebuild_projections(connection: Connection, breathe: Callable[[], None] = la
     connection.execute(delete(project_usage))
     kind, key = "", ""
     while page := connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": _PAGE}).all():
-        for kind, key, encoded in page:
+        for kind, key, encoded, summary in page:
+            if not is_whole(key, encoded, summary):
+                # Its rows are made anew once it is mended.
+                continue
             record = decode(encoded)
             rules = kinds.KINDS[kind]
             project_record(connection, kind, key, None if is_dead(rules, record) else values_of(rules, record))
