@@ -14,12 +14,12 @@ from sqlalchemy import text
 from tests.support.streams import new_store, write
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import ProtocolError
+from twinhull.metadata.names import Name
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change
 from twinhull.replication.comparing import (
     SUMMARY_FORM,
     Comparison,
-    Name,
     Sides,
     compare,
     lasting,

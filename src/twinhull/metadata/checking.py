@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, create_engine, event, insert, select, text
+from sqlalchemy import Connection, Row, RowMapping, Table, create_engine, event, insert, select, text
 
 from twinhull.metadata import schema
+from twinhull.metadata.names import Name
 from twinhull.metadata.projections.owners import record_of_row
 from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.summaries import bucket_of, is_content, is_whole
@@ -36,9 +37,6 @@ _CONTENTS: Final = text(
     " WHERE (manifests.repository, manifests.digest) > (:repository, :digest)"
     " ORDER BY manifests.repository, manifests.digest LIMIT :limit"
 )
-
-# A record's kind and key.
-Name = tuple[str, str]
 
 
 class Looked(NamedTuple):
@@ -104,31 +102,40 @@ class _Copied(NamedTuple):
     dead_wrong: list[Name]
 
 
-def _do_not_sync(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
+def _do_not_sync(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=OFF")
     connection.execute("PRAGMA synchronous=OFF")
 
 
 def _copy_records(connection: Connection, beside: Connection, breathe: Callable[[], None]) -> _Copied:
     copied = _Copied(set(), [])
-    rows = connection.execute(_ALL_RECORDS.execution_options(yield_per=_ROWS_AT_ONCE))
+    rows = connection.execute(_ALL_RECORDS.execution_options(yield_per=_ROWS_AT_ONCE)).mappings()
     for page in rows.partitions(_ROWS_AT_ONCE):
         whole = []
         for row in page:
-            kind = KINDS.get(row.kind)
-            if kind is None or not is_whole(row.key, row.record, row.summary):
-                copied.damaged.add((row.kind, row.key))
+            name = row["kind"], row["key"]
+            dead = _is_dead(row)
+            if dead is None:
+                copied.damaged.add(name)
                 continue
-            dead = True
-            with contextlib.suppress(ValueError, msgspec.DecodeError):
-                dead = is_dead(kind, decode(row.record))
-            if dead != bool(row.dead):
-                copied.dead_wrong.append((row.kind, row.key))
-            whole.append({**row._mapping, "dead": dead})  # noqa: SLF001 - SQLAlchemy's public name for it
+            if dead != bool(row["dead"]):
+                copied.dead_wrong.append(name)
+            whole.append({**row, "dead": dead})
         if whole:
             beside.execute(insert(records), whole)
         breathe()
     return copied
+
+
+def _is_dead(row: RowMapping) -> bool | None:
+    """Tell what the column `dead` should say; None when the record can't be read."""
+    kind = KINDS.get(row["kind"])
+    if kind is None or not is_whole(row["key"], row["record"], row["summary"]):
+        return None
+    try:
+        return is_dead(kind, decode(row["record"]))
+    except (ValueError, msgspec.DecodeError):
+        return None
 
 
 def _differences(connection: Connection, beside: Connection, table: Table) -> Iterator[Row[Any]]:

@@ -15,6 +15,7 @@ from twinhull.records.merge import Kind, Record
 _PAGE: Final = 1000
 _NAMES: Final = text("SELECT kind, key FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit")
 
+# A record's kind and key.
 Name = tuple[str, str]
 
 

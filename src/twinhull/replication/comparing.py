@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from twinhull.kit.errors import ProtocolError
+from twinhull.metadata.names import Name
 from twinhull.metadata.store import Store
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import SummaryAnswer
@@ -27,8 +28,6 @@ KEYS_LISTED_MAX: Final = 100
 
 # Per bucket the sum of the records' hashes, and their number.
 Buckets = Mapping[int, tuple[int, int]]
-# A record's kind and key.
-Name = tuple[str, str]
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +144,7 @@ async def compare(
         if mend is not None:
             await mend([(kind, key) for key in sides.keys])
         counts[kind] = counts.get(kind, 0) + len(sides.keys)
-        if len(found.setdefault(kind, Sides(only_here=[], only_there=[], unlike=[])).keys) < KEYS_LISTED_MAX:
+        if len(found.setdefault(kind, Sides()).keys) < KEYS_LISTED_MAX:
             found[kind].add(sides)
     differing = [_listed(kind, sides, counts[kind]) for kind, sides in found.items()]
     return Comparison(differing=differing, settled=settled, missing_blobs=missing_blobs)

@@ -10,8 +10,9 @@ import msgspec
 import structlog
 
 from twinhull.kit.errors import TwinhullError
+from twinhull.metadata.names import Name
 from twinhull.records.change import Change, missing
-from twinhull.replication.comparing import TRIES, Comparison, Name, compare
+from twinhull.replication.comparing import TRIES, Comparison, compare
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import frames_of
 from twinhull.replication.neighbours import Neighbour

@@ -14,8 +14,9 @@ import structlog
 from twinhull.kit.digest import Digest, is_known
 from twinhull.kit.errors import ProtocolError, TwinhullError
 from twinhull.metadata import checking, members
-from twinhull.metadata.checking import Looked, Name
+from twinhull.metadata.checking import Looked
 from twinhull.metadata.healing import heal_content, heal_record, heal_rows
+from twinhull.metadata.names import Name
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change
 from twinhull.records.kinds import BLOB
