@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -18,6 +19,8 @@ from twinhull.records.change import Change
 from twinhull.records.kinds import MANIFEST, PROJECT
 from twinhull.records.merge import Value, created, encode
 from twinhull.replication.apply import apply_changes, apply_page, merge_records
+from twinhull.replication.engine import Engine
+from twinhull.replication.mending import Mending
 from twinhull.replication.protocol import SnapshotPage
 
 NewAgent = Callable[..., Agent]
@@ -148,10 +151,20 @@ def test_snapshot_with_a_bad_record_is_taken_but_for_that_and_never_called_compl
 
 def test_answer_with_a_bad_record_is_taken_but_for_that(store: Store) -> None:
     good = change_of("a", 1)
-    merged, refused = merge_records(store, [BAD["clock an hour ahead"], good])
-    assert merged == [good]
-    assert len(refused) == 1
-    assert merge_records(store, [good]) == ([good], [])
+    merged = merge_records(store, [BAD["clock an hour ahead"], good])
+    assert (merged.taken, merged.changed, len(merged.refused)) == ([good], [good], 1)
+    assert merge_records(store, [good]) == ([good], [], [])
+
+
+@pytest.mark.parametrize("name", ["no record", "fields of other types", "key that is none", "value that no column takes"])
+async def test_record_for_mending_that_is_bad_keeps_no_other_away(new_agent: NewAgent, tmp_path: Path, name: str) -> None:
+    agent = new_agent("a")
+    # It has all that is used of an engine here.
+    mending = Mending(cast("Engine", agent), tmp_path / "scratch")
+    good = change_of("b", 1)
+    assert await mending.take("b", [BAD[name], good]) == 1
+    assert await mending.take("b", [BAD[name], good]) == 0, "it is here already"
+    assert agent.arrived == [("b", good)]
 
 
 async def test_both_sides_say_why_and_everything_comes_when_the_clock_has_caught_up(new_agent: NewAgent) -> None:

@@ -176,29 +176,41 @@ def _drop_forgotten(transaction: Transaction, page: SnapshotPage, part: PartOfAl
 
 
 def _page_one_by_one(store: Store, page: SnapshotPage) -> Applied:
-    merged, refused = _merge_one_by_one(store, page.records)
-    failure = SnapshotRefused(f"{len(refused)} records of a snapshot cannot be taken: {refused[0]}") if refused else None
-    return Applied(merged, store.vector(), {}, failure)
+    merged = _merge_one_by_one(store, page.records)
+    refused, failure = merged.refused, None
+    if refused:
+        failure = SnapshotRefused(f"{len(refused)} records of a snapshot cannot be taken: {refused[0]}")
+    return Applied(merged.taken, store.vector(), {}, failure)
 
 
-def merge_records(store: Store, records: list[Change]) -> tuple[list[Change], list[str]]:
-    """Merge records; return those that were taken, and why the others were not."""
+class Merged(NamedTuple):
+    """What became of records that were to be merged."""
+
+    # Those that are here by now, and those of them that were not before, or otherwise.
+    taken: list[Change]
+    changed: list[Change]
+    # Why the others are not.
+    refused: list[str]
+
+
+def merge_records(store: Store, records: list[Change]) -> Merged:
+    """Merge records, durably; all in one transaction if there is nothing wrong with them."""
     try:
         with store.write() as transaction:
-            for record in records:
-                transaction.merge_record(record)
+            changed = [record for record in records if transaction.merge_record(record)]
     except (*_REFUSED, *_MALFORMED):
         return _merge_one_by_one(store, records)
-    return records, []
+    return Merged(records, changed, [])
 
 
-def _merge_one_by_one(store: Store, records: list[Change]) -> tuple[list[Change], list[str]]:
-    merged, refused = [], []
+def _merge_one_by_one(store: Store, records: list[Change]) -> Merged:
+    merged = Merged([], [], [])
     for record in records:
         try:
             with store.write() as transaction:
-                transaction.merge_record(record)
-            merged.append(record)
+                is_new = transaction.merge_record(record)
+            merged.taken.append(record)
+            merged.changed.extend([record] if is_new else [])
         except (*_REFUSED, *_MALFORMED) as error:
-            refused.append(reason_of(error, record))
-    return merged, refused
+            merged.refused.append(reason_of(error, record))
+    return merged

@@ -161,10 +161,10 @@ class WorkerCalls:
         answers = await asyncio.gather(*(self._find_at(neighbour, call) for neighbour in asked))
         records = [record for answer in answers for record in answer]
         if records:
-            merged, refused = await in_thread(self._engine.executor, merge_records, self._engine.store, records)
-            if refused:
-                log.warning("peer's answer cannot be taken", kind=call.kind, key=call.key, reason=refused[0])
-            records = merged
+            merged = await in_thread(self._engine.executor, merge_records, self._engine.store, records)
+            if merged.refused:
+                log.warning("peer's answer cannot be taken", kind=call.kind, key=call.key, reason=merged.refused[0])
+            records = merged.taken
         # Also when the stream has brought them in the meantime: the caller looked before that, and has to look again.
         return bool(records)
 

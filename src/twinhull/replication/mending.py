@@ -12,6 +12,7 @@ import structlog
 from twinhull.kit.errors import TwinhullError
 from twinhull.metadata.names import Name
 from twinhull.records.change import Change, missing
+from twinhull.replication.apply import merge_records
 from twinhull.replication.comparing import TRIES, Comparison, compare
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import frames_of
@@ -58,23 +59,13 @@ class Mending:
 
     async def take(self, node: str, records: list[Change]) -> int:
         """Merge records of a peer; return how many of them changed anything. Those that can't be merged are logged."""
-
-        def merge() -> list[Change]:
-            changed = []
-            for record in records:
-                try:
-                    with self._engine.store.write() as transaction:
-                        if transaction.merge_record(record):
-                            changed.append(record)
-                except TwinhullError as error:
-                    log.warning("record not mended", kind=record.kind, key=record.key[:200], peer=node, error=str(error))
-            return changed
-
-        changed = await in_thread(self._engine.executor, merge)
-        if changed:
-            self._engine.applied(node, changed, {})
-            log.warning("records mended by a peer's", peer=node, count=len(changed), first=changed[0].key)
-        return len(changed)
+        merged = await in_thread(self._engine.executor, merge_records, self._engine.store, records)
+        for reason in merged.refused:
+            log.warning("record not mended", peer=node, reason=reason)
+        if merged.changed:
+            self._engine.applied(node, merged.changed, {})
+            log.warning("records mended by a peer's", peer=node, count=len(merged.changed), first=merged.changed[0].key)
+        return len(merged.changed)
 
     async def check(self, query: CheckQuery) -> CheckAnswer:
         """Look through a part of this node's own data."""

@@ -33,6 +33,6 @@ async def learn_of_removal(store: Store, executor: Executor, neighbours: Neighbo
         log.info("peer could not be asked whether this node was removed", peer=peer, error=str(error))
         return
     own = [record for record in records if (record.kind, record.key) == (NODE.name, store.node)]
-    _, refused = await in_thread(executor, merge_records, store, own)
-    if own and not refused:
+    merged = await in_thread(executor, merge_records, store, own)
+    if merged.taken:
         await neighbours.refresh()
