@@ -14,6 +14,7 @@ from twinhull.config.settings import VerifySettings
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import PeerUnavailable
 from twinhull.observe.metrics import Metrics
+from twinhull.replication.alarms import NODES_DIFFER
 from twinhull.replication.comparing import Comparison, Differing
 from twinhull.replication.neighbours import Neighbour
 from twinhull.replication.protocol import Fault
@@ -52,6 +53,10 @@ class Site:
         """Let just these be there."""
         for name, peer in self.peers.items():
             peer.puller = SimpleNamespace(connected=name in names)
+
+    def all(self) -> list[Neighbour]:
+        """Return the peers."""
+        return self.active()
 
     def active(self) -> list[Neighbour]:
         """Return the peers."""
@@ -109,6 +114,15 @@ async def test_what_differs_is_mended(site: Site) -> None:
     site.answers = [differing(3), differing(3), EQUAL]
     assert await site.after(60) == ["compare b", "mend b", "compare b"]
     assert site.worker.status()["compared"] == {"b": "mended"}
+
+
+async def test_what_could_not_be_mended_is_an_alarm_until_the_peer_is_removed(site: Site) -> None:
+    site.connect("b")
+    site.answers = [differing(3), differing(3), differing(3)]
+    await site.after(60)
+    assert [(alarm.name, alarm.peer) for alarm in site.worker.alarms()] == [(NODES_DIFFER, "b")]
+    del site.peers["b"]
+    assert site.worker.alarms() == []
 
 
 async def test_peer_that_is_catching_up_is_left_to_its_log(site: Site) -> None:

@@ -50,6 +50,10 @@ class Mends(Protocol):
 class Peers(Protocol):
     """Who there is to compare with."""
 
+    def all(self) -> list[Neighbour]:
+        """Return the other members."""
+        ...
+
     def active(self) -> list[Neighbour]:
         """Return the members with whom something is exchanged."""
         ...
@@ -110,10 +114,12 @@ class Comparing:
 
     def alarms(self) -> list[Alarm]:
         """Return what differs from a peer, or is damaged here, and could not be mended."""
+        # Nothing is wrong any more with who was removed.
+        present = [neighbour.node.name for neighbour in self._peers.all()]
         alarms = [
             Alarm(name=NODES_DIFFER, peer=name, message=f"this node and {name} differ; {_LOOK_CLOSER}")
-            for name, outcome in self._compared.items()
-            if outcome == "differs"
+            for name in present
+            if self._compared.get(name) == "differs"
         ]
         if self.faults_left:
             alarms.append(Alarm(name=DATA_LOST, message=f"{self.faults_left} faults in this node's own data; {_LOOK_CLOSER}"))
