@@ -17,6 +17,8 @@ def test_place_names_all_records_and_blobs_that_it_takes_to_pull_it(store: Store
             transaction.create(MANIFEST, content_key(repository, CHILD), fields, number=transaction.next_id(MANIFEST))
         index = manifest_fields(children=(CHILD,))
         transaction.create(MANIFEST, content_key("p/a", INDEX), index, number=transaction.next_id(MANIFEST))
+        # As a push leaves it: the layer has a link of its own, too.
+        transaction.create(BLOB, content_key("p/a", LAYER), {"size": 10, "linked_ms": 1})
         transaction.create(BLOB, content_key("p/c", ALONE), {"size": 7, "linked_ms": 1})
     with store.read() as connection:
         whole = Place(

@@ -23,27 +23,23 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def places_of(connection: Connection, digest: str) -> list[Place]:
-    """Return the repositories that have the digest as a manifest or, if none has, as a blob; at most 100 of each."""
+    """Return the repositories that have the digest as a manifest or, if none has, as a blob; each once, at most 100 of each."""
     query = select(manifests.c.repository).where(manifests.c.digest == digest).order_by(manifests.c.repository)
     repositories = [row.repository for row in connection.execute(query.limit(_PLACES_MAX))]
     if repositories:
         return [_of_manifest(connection, repository, digest) for repository in repositories]
-    found = []
+    sizes: dict[str, int] = {}
     for table, column in ((blob_links, blob_links.c.digest), (manifest_blobs, manifest_blobs.c.blob)):
         rows = connection.execute(select(table.c.repository, table.c.size).where(column == digest).limit(_PLACES_MAX))
-        named = {row.repository: int(row.size) for row in rows}
-        for repository, size in sorted(named.items()):
-            # What makes it visible there: its own link, or any manifest that names it.
-            manifest = members.a_manifest_naming(connection, repository, digest)
-            record = (MANIFEST.name, manifest) if manifest is not None else (BLOB.name, digest)
-            found.append(
-                Place(
-                    repository=repository,
-                    records=[(record[0], content_key(repository, record[1]))],
-                    blobs=[(digest, size)],
-                )
-            )
-    return found
+        sizes.update((row.repository, int(row.size)) for row in rows)
+    return [_of_blob(connection, repository, digest, sizes[repository]) for repository in sorted(sizes)]
+
+
+def _of_blob(connection: Connection, repository: str, digest: str, size: int) -> Place:
+    # What makes it visible there: any manifest that names it, or its own link.
+    manifest = members.a_manifest_naming(connection, repository, digest)
+    kind, named = (MANIFEST.name, manifest) if manifest is not None else (BLOB.name, digest)
+    return Place(repository=repository, records=[(kind, content_key(repository, named))], blobs=[(digest, size)])
 
 
 def _of_manifest(connection: Connection, repository: str, digest: str) -> Place:

@@ -6,8 +6,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from twinhull.blobs.store import BlobStore
-from twinhull.kit.digest import Digest, parse_digest
-from twinhull.kit.errors import Invalid
+from twinhull.kit.digest import Digest, is_known
 from twinhull.metadata import content, members
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change
@@ -60,10 +59,7 @@ class Wants:
 
     def _is_absent(self, digest: str) -> bool:
         """Tell whether the blob is to be fetched; what is no digest, whoever wrote it into a record, is not."""
-        try:
-            return self._blobs.stat(parse_digest(digest)) is None
-        except Invalid:
-            return False
+        return is_known(digest) and self._blobs.stat(Digest(digest)) is None
 
     async def all_missing(self) -> None:
         """Go through all blobs that records name, and fetch those that the disk lacks."""

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from twinhull.blobs.store import BlobStore
-from twinhull.kit.digest import parse_digest
-from twinhull.kit.errors import Invalid, TwinhullError
+from twinhull.kit.digest import Digest, is_known
+from twinhull.kit.errors import TwinhullError
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
 from twinhull.metadata.store import Store
@@ -42,14 +42,8 @@ def present(store: Store, blobs: BlobStore, query: PresenceQuery) -> PresenceAns
     for kind, key in query.records:
         change = store.record(kind, key)
         lacking += kind not in KINDS or change is None or is_dead(KINDS[kind], decode(change.record))
-    return PresenceAnswer(lacking_records=lacking, lacking_blobs=[blob for blob in query.blobs if not _is_here(blobs, blob)])
-
-
-def _is_here(blobs: BlobStore, digest: str) -> bool:
-    try:
-        return blobs.stat(parse_digest(digest)) is not None
-    except Invalid:
-        return False
+    absent = [digest for digest in query.blobs if not is_known(digest) or blobs.stat(Digest(digest)) is None]
+    return PresenceAnswer(lacking_records=lacking, lacking_blobs=absent)
 
 
 async def whereabouts(
