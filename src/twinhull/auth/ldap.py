@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ldap3 import BASE, LEVEL, NONE, SUBTREE, SYNC, Connection, Server, Tls
@@ -22,7 +22,8 @@ from twinhull.kit.errors import Invalid, Unavailable
 
 # A search that finds more than this is none that anybody reads.
 ENTRIES_MAX: Final = 500
-_SCOPES: Final[Mapping[int, Any]] = {0: BASE, 1: LEVEL, 2: SUBTREE}
+_Scope = Literal["BASE", "LEVEL", "SUBTREE"]
+_SCOPES: Final[Mapping[int, _Scope]] = {0: BASE, 1: LEVEL, 2: SUBTREE}
 _PORTS: Final = {"ldap": 389, "ldaps": 636}
 _MAIL: Final = ("mail", "email")
 _NAMES: Final = ("displayname", "cn", "uid")
@@ -119,12 +120,7 @@ class LdapDirectory:
         return self._search(connection, settings.base_dn, query, _SCOPES[settings.scope], attributes)
 
     def _search(
-        self,
-        connection: Connection,
-        base: str,
-        query: str,
-        scope: Any,  # noqa: ANN401 - ldap3's own type is a literal
-        attributes: Sequence[str],
+        self, connection: Connection, base: str, query: str, scope: _Scope, attributes: Sequence[str]
     ) -> list[Mapping[str, Any]]:
         try:
             connection.search(

@@ -56,8 +56,8 @@ class Vouched:
     cli_secret: str = field(default="", repr=False)
 
 
-def onboard(transaction: Transaction, vouched: Vouched) -> str:
-    """Write down somebody who is vouched for, new or known, and return their name.
+def onboard(transaction: Transaction, vouched: Vouched) -> None:
+    """Write down somebody who is vouched for, new or known.
 
     Raises Invalid for a name that nobody can have, Conflict for one that is somebody else's.
     """
@@ -76,12 +76,11 @@ def onboard(transaction: Transaction, vouched: Vouched) -> str:
         fields["email"] = vouched.email
     if known is None:
         _create(transaction, vouched, fields)
-        return vouched.name
+        return
     before: dict[str, Value] = {"groups": list(known.groups), "admin_in_auth": known.admin_in_auth, "email": known.email}
     changed = changed_only(before, fields)
     if changed:
         transaction.put(USER, known.name, {**changed, "updated_ms": transaction.now_ms()})
-    return known.name
 
 
 def _create(transaction: Transaction, vouched: Vouched, fields: dict[str, Value]) -> None:
@@ -165,7 +164,7 @@ class SignIn:
         )
 
     async def write(self, vouched: Vouched) -> str:
-        """Write down somebody who is vouched for; raises what onboard raises."""
+        """Write down somebody who is vouched for, and return their name; raises what onboard raises."""
 
         def change(transaction: Transaction) -> int:
             onboard(transaction, vouched)
@@ -203,21 +202,31 @@ class SignIn:
         directory = await self.directory()
         return bool(await self.ask(lambda: directory.groups(dn=dn)))
 
-    async def directory(self, **other: object) -> Directory:
-        """Return the directory as the settings have it, save what is given; raises Invalid for settings that can't be right."""
-        sealed = str(await self._guard.setting("ldap_search_password") or "")
-        known: dict[str, object] = {
-            "search_password": Secret(self._sealer.unseal(sealed)) if sealed else Secret(""),
-            "group_filter": await self._guard.setting("ldap_group_search_filter"),
-            "group_scope": await self._guard.setting("ldap_group_search_scope"),
-            "membership_attribute": await self._guard.setting("ldap_group_membership_attribute") or "memberof",
-            "timeout_s": await self._guard.setting("ldap_timeout"),
-        }
-        for item in ("url", "base_dn", "search_dn", "filter", "uid", "scope", "verify_cert"):
-            known[item] = await self._guard.setting(f"ldap_{item}")
-        for item in ("group_base_dn", "group_attribute_name", "group_admin_dn"):
-            known[item] = await self._guard.setting(f"ldap_{item}")
-        settings = LdapSettings(**{**known, **other})  # type: ignore[arg-type] # the kinds are those of config.cluster
+    async def settings(self) -> LdapSettings:
+        """Return how the directory is reached, as the cluster's settings have it."""
+        setting = self._guard.setting
+        sealed = str(await setting("ldap_search_password") or "")
+        return LdapSettings(
+            url=str(await setting("ldap_url")),
+            base_dn=str(await setting("ldap_base_dn")),
+            search_dn=str(await setting("ldap_search_dn")),
+            search_password=Secret(self._sealer.unseal(sealed) if sealed else ""),
+            filter=str(await setting("ldap_filter")),
+            uid=str(await setting("ldap_uid")),
+            scope=int(str(await setting("ldap_scope"))),
+            timeout_s=int(str(await setting("ldap_timeout"))),
+            verify_cert=bool(await setting("ldap_verify_cert")),
+            group_base_dn=str(await setting("ldap_group_base_dn")),
+            group_filter=str(await setting("ldap_group_search_filter")),
+            group_attribute_name=str(await setting("ldap_group_attribute_name")),
+            group_scope=int(str(await setting("ldap_group_search_scope"))),
+            group_admin_dn=str(await setting("ldap_group_admin_dn")),
+            membership_attribute=str(await setting("ldap_group_membership_attribute") or "memberof"),
+        )
+
+    async def directory(self, settings: LdapSettings | None = None) -> Directory:
+        """Return the directory of these settings, or of the cluster's; raises Invalid for settings that can't be right."""
+        settings = settings or await self.settings()
         if not settings.url or not settings.base_dn:
             raise Invalid("the directory is not set up", hint="set ldap_url and ldap_base_dn")
         return await self.ask(lambda: self._connect(settings))

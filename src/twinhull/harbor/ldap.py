@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.auth.directory import LdapUser
+from twinhull.auth.directory import LdapSettings, LdapUser
 from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import LDAP
 from twinhull.config.values import Secret
@@ -59,9 +60,9 @@ class LdapApi:
     async def ping(self, request: Request) -> Response:
         """Say whether the directory can be searched: as it is set up, or as the body has it."""
         await self._access.admin(request, legacy=True)
-        other = _described(await _ping_body(request))
+        body = await _ping_body(request)
         try:
-            directory = await self._sign_in.directory(**other)
+            directory = await self._sign_in.directory(_described(body, await self._sign_in.settings()))
             await self._sign_in.ask(directory.ping)
         except (Unavailable, Invalid) as error:
             return answer({"success": False, "message": str(error)})
@@ -116,32 +117,31 @@ async def _ping_body(request: Request) -> _LdapBody:
     if not content.strip():
         return _LdapBody()
     try:
-        return msgspec.json.decode(content, type=_LdapBody)
+        body = msgspec.json.decode(content, type=_LdapBody)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid("Invalid json request") from error
-
-
-def _described(body: _LdapBody) -> dict[str, Any]:
-    """Return what the body says otherwise than the settings; nothing without an address."""
-    if not body.ldap_url:
-        return {}
-    if body.ldap_scope not in (0, 1, 2) or not 1 <= body.ldap_connection_timeout <= 300:
+    if body.ldap_url and (body.ldap_scope not in (0, 1, 2) or not 1 <= body.ldap_connection_timeout <= 300):
         raise Invalid("ldap_scope must be 0, 1 or 2, and ldap_connection_timeout 1 to 300")
-    found: dict[str, Any] = {
-        "url": body.ldap_url,
-        "search_dn": body.ldap_search_dn,
-        "filter": body.ldap_filter,
-        "scope": body.ldap_scope,
-        "timeout_s": body.ldap_connection_timeout,
-        "verify_cert": body.ldap_verify_cert,
-    }
-    if body.ldap_base_dn:
-        found["base_dn"] = body.ldap_base_dn
-    if body.ldap_uid:
-        found["uid"] = body.ldap_uid
-    # Another address is sent the password that was typed with it, never the one that is kept.
-    found["search_password"] = Secret(body.ldap_search_password)
-    return found
+    return body
+
+
+def _described(body: _LdapBody, kept: LdapSettings) -> LdapSettings:
+    """Return the settings as the body has them; as they are kept without an address."""
+    if not body.ldap_url:
+        return kept
+    return replace(
+        kept,
+        url=body.ldap_url,
+        base_dn=body.ldap_base_dn or kept.base_dn,
+        search_dn=body.ldap_search_dn,
+        # Another address is sent the password that was typed with it, never the one that is kept.
+        search_password=Secret(body.ldap_search_password),
+        filter=body.ldap_filter,
+        uid=body.ldap_uid or kept.uid,
+        scope=body.ldap_scope,
+        timeout_s=body.ldap_connection_timeout,
+        verify_cert=body.ldap_verify_cert,
+    )
 
 
 def _user_view(user: LdapUser) -> dict[str, str]:
