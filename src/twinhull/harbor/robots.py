@@ -11,29 +11,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog import robots as catalog
-from twinhull.catalog.robots import NewRobot, Robots
-from twinhull.harbor import views
-from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.catalog.robots import NewRobot
+from twinhull.harbor.access import is_id, path_id
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
-from twinhull.harbor.robot_settings import RobotSettings
-from twinhull.kit.clock import rfc3339
+from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.robot_settings import AccessBody, RobotHandlers
 from twinhull.kit.errors import Denied, Invalid, NotFound, Unauthenticated
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Robot
 from twinhull.web.identity import Caller
 
 
-class _AccessBody(msgspec.Struct, omit_defaults=True):
-    resource: str = ""
-    action: str = ""
-    effect: str = ""
-
-
 class _PermissionBody(msgspec.Struct, omit_defaults=True):
     kind: str = ""
     namespace: str = ""
-    access: list[_AccessBody] = []
+    access: list[AccessBody] = []
 
 
 class _RobotBody(msgspec.Struct):
@@ -49,14 +41,8 @@ class _SecretBody(msgspec.Struct):
     secret: str = ""
 
 
-class RobotsApi:
+class RobotsApi(RobotHandlers):
     """Handlers for robot accounts."""
-
-    def __init__(self, *, access: Access, robots: Robots, settings: RobotSettings) -> None:
-        """Take what every handler needs, what writes robots, and what is set for them."""
-        self._access = access
-        self._robots = robots
-        self._settings = settings
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -74,11 +60,7 @@ class RobotsApi:
             raise Invalid(f"bad request error level input: {level[:64]}")
         project = await self._project_named(query.wanted.exact("project_id")) if level == catalog.PROJECT else ""
         await self._require(caller, project, "list")
-        robots, total = await self._access.read(
-            lambda connection: accounts.list_robots(connection, project=project, wanted=query.wanted, part=query.part)
-        )
-        prefix = await self._settings.prefix()
-        return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=query.paging)
+        return await self._listed(request, query, project)
 
     async def create(self, request: Request) -> Response:
         """Make a robot, and show its secret this once."""
@@ -98,27 +80,14 @@ class RobotsApi:
                 disable=body.disable,
             )
         )
-        shown = {
-            "creation_time": rfc3339(made.created_ms),
-            "expires_at": made.expires_at_s,
-            "id": made.id,
-            "name": await self._settings.prefix() + made.key,
-            "secret": made.secret,
-        }
-        headers = {**located(request, made.id), **await self._access.settled(request, made.seq)}
-        return answer(shown, status=201, headers=headers)
-
-    async def get(self, request: Request) -> Response:
-        """Return a robot."""
-        robot = await self._robot(request, "read")
-        return answer(views.robot_view(robot, await self._settings.prefix()))
+        return await self._made(request, made, with_expiry=True)
 
     async def change(self, request: Request) -> Response:
         """Change a robot; its name and level stay as they are."""
-        robot = await self._robot(request, "update")
+        caller, robot = await self._robot(request, "update")
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
-        await self._settings.require_grantable(self._access, await self._access.caller(request), permissions)
+        await self._settings.require_grantable(self._access, caller, permissions)
         own_name = robot.name.removeprefix(f"{robot.project}+")
         if body.level != robot.level or body.name not in (await self._settings.prefix() + robot.name, robot.name, own_name):
             raise Invalid("cannot update the level or name of robot")
@@ -134,26 +103,20 @@ class RobotsApi:
 
     async def set_secret(self, request: Request) -> Response:
         """Give a robot another secret; a new one is shown this once, a chosen one is not repeated."""
-        robot = await self._robot(request, "update")
+        _, robot = await self._robot(request, "update")
         body = await read_body(request, _SecretBody)
         secret, changed = await self._robots.set_secret(robot.id, body.secret)
         headers = await self._access.settled(request, changed.seq)
         return answer({} if body.secret else {"secret": secret}, headers=headers)
 
-    async def delete(self, request: Request) -> Response:
-        """Delete a robot."""
-        robot = await self._robot(request, "delete")
-        deleted = await self._robots.delete(robot.id)
-        return nothing(headers=await self._access.settled(request, deleted.seq))
-
-    async def _robot(self, request: Request, action: str) -> Robot:
+    async def _robot(self, request: Request, action: str) -> tuple[Caller, Robot]:
         caller = await self._access.logged_in(request)
         number = path_id(request, "robot_id", message="invalid robot id")
         robot = await self._access.read(lambda connection: accounts.find_robot_by_id(connection, number))
         if robot is None:
             raise NotFound(f"robot {number} not found")
         await self._require(caller, robot.project, action)
-        return robot
+        return caller, robot
 
     async def _require(self, caller: Caller, project: str, action: str) -> None:
         """Let those through who may do this with a project's robots; with the system's, administrators alone."""

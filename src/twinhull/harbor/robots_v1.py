@@ -11,29 +11,22 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog import robots as catalog
-from twinhull.catalog.robots import NewRobot, Robots
-from twinhull.harbor import views
-from twinhull.harbor.access import Access, path_id
+from twinhull.catalog.robots import NewRobot
+from twinhull.harbor.access import path_id
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
-from twinhull.harbor.robot_settings import RobotSettings
-from twinhull.kit.clock import rfc3339
+from twinhull.harbor.requests import nothing, on, read_body
+from twinhull.harbor.robot_settings import AccessBody, RobotHandlers
 from twinhull.kit.errors import Invalid, NotFound
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Robot
-
-
-class _AccessBody(msgspec.Struct):
-    resource: str = ""
-    action: str = ""
-    effect: str = ""
+from twinhull.web.identity import Caller
 
 
 class _RobotV1Body(msgspec.Struct):
     name: str = ""
     description: str = ""
     expires_at: int = 0
-    access: list[_AccessBody] = []
+    access: list[AccessBody] = []
 
 
 class _ChangeBody(msgspec.Struct):
@@ -41,14 +34,8 @@ class _ChangeBody(msgspec.Struct):
     disable: bool = False
 
 
-class RobotsV1Api:
+class RobotsV1Api(RobotHandlers):
     """Handlers for a project's robots."""
-
-    def __init__(self, *, access: Access, robots: Robots, settings: RobotSettings) -> None:
-        """Take what every handler needs, what writes robots, and what is set for them."""
-        self._access = access
-        self._robots = robots
-        self._settings = settings
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -61,12 +48,7 @@ class RobotsV1Api:
     async def list(self, request: Request) -> Response:
         """Return the project's robots, newest first."""
         _, project = await self._access.project(request, "robot", "list")
-        query = read_query(request)
-        robots, total = await self._access.read(
-            lambda connection: accounts.list_robots(connection, project=project.name, wanted=query.wanted, part=query.part)
-        )
-        prefix = await self._settings.prefix()
-        return listed(request, [views.robot_view(robot, prefix) for robot in robots], total=total, paging=query.paging)
+        return await self._listed(request, read_query(request), project.name)
 
     async def create(self, request: Request) -> Response:
         """Make a robot, and show its secret this once."""
@@ -85,23 +67,11 @@ class RobotsV1Api:
                 expires_at_s=body.expires_at if body.expires_at > 0 else None,
             )
         )
-        shown = {
-            "creation_time": rfc3339(made.created_ms),
-            "id": made.id,
-            "name": await self._settings.prefix() + made.key,
-            "secret": made.secret,
-        }
-        headers = {**located(request, made.id), **await self._access.settled(request, made.seq)}
-        return answer(shown, status=201, headers=headers)
-
-    async def get(self, request: Request) -> Response:
-        """Return a robot."""
-        robot = await self._robot(request, "read")
-        return answer(views.robot_view(robot, await self._settings.prefix()))
+        return await self._made(request, made, with_expiry=False)
 
     async def change(self, request: Request) -> Response:
         """Disable or enable a robot, and describe it otherwise; the rest stays as it is."""
-        robot = await self._robot(request, "update")
+        _, robot = await self._robot(request, "update")
         body = await read_body(request, _ChangeBody)
         changed = await self._robots.change(
             robot.id,
@@ -113,19 +83,13 @@ class RobotsV1Api:
         )
         return nothing(headers=await self._access.settled(request, changed.seq))
 
-    async def delete(self, request: Request) -> Response:
-        """Delete a robot."""
-        robot = await self._robot(request, "delete")
-        deleted = await self._robots.delete(robot.id)
-        return nothing(headers=await self._access.settled(request, deleted.seq))
-
-    async def _robot(self, request: Request, action: str) -> Robot:
-        _, project = await self._access.project(request, "robot", action)
+    async def _robot(self, request: Request, action: str) -> tuple[Caller, Robot]:
+        caller, project = await self._access.project(request, "robot", action)
         number = path_id(request, "robot_id", message="invalid robot id")
         robot = await self._access.read(lambda connection: accounts.find_robot_by_id(connection, number))
         if robot is None or robot.project != project.name:
             raise NotFound(f"resource not found: cannot find robot with project id: {project.id} and id: {number}")
-        return robot
+        return caller, robot
 
 
 def _access_of(body: _RobotV1Body, project: Project) -> list[dict[str, Any]]:
