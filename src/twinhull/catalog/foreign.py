@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from twinhull.kit.errors import Invalid
+
+_ADDRESS_LENGTH_MAX: Final = 4096
+_PORT_MAX: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +75,23 @@ class Foreign(Protocol):
     async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
         """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
         ...
+
+
+def address_of(text: str) -> str:
+    """Return an address of HTTP without query and fragment, `http://` where it has no scheme; raises Invalid for none."""
+    address = text.strip().rstrip("/")
+    if "://" not in address:
+        address = f"http://{address}"
+    shown = address[:256]
+    if any(sign <= " " or sign == "\x7f" for sign in address) or len(address) > _ADDRESS_LENGTH_MAX:
+        raise Invalid(f'parse "{shown}": invalid character in host name')
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise Invalid(f'parse "{shown}": invalid port after host') from None
+    if parts.scheme not in ("http", "https"):
+        raise Invalid(f"invalid scheme: {parts.scheme[:64]}")
+    if not parts.hostname or (port is not None and port > _PORT_MAX):
+        raise Invalid(f'parse "{shown}": no host in it')
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from twinhull.catalog.cron import is_cron
-from twinhull.catalog.webhooks import endpoint
+from twinhull.catalog.foreign import address_of
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.filtering import NUL
 
@@ -66,7 +66,7 @@ def require_instance(instance: Instance) -> None:
     _require_name(instance.name)
     if instance.vendor not in HEALTH_PATHS:
         raise Invalid(f"provider {instance.vendor[:64]!r} is not supported: one of {', '.join(HEALTH_PATHS)}")
-    instance.endpoint = endpoint(instance.endpoint)
+    instance.endpoint = address_of(instance.endpoint)
     if instance.auth_mode not in AUTH_MODES:
         raise Invalid(f"auth_mode {instance.auth_mode[:64]!r} is not supported: one of {', '.join(AUTH_MODES)}")
     texts = (instance.description, *instance.auth_info, *instance.auth_info.values())

@@ -12,8 +12,8 @@ import msgspec
 
 from twinhull.catalog.accounts import Written
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document, rename_document
+from twinhull.catalog.foreign import address_of
 from twinhull.catalog.projects import SCANNER_KEY, set_shown
-from twinhull.catalog.webhooks import endpoint
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot, find_setting
 from twinhull.metadata.documents import Document, list_documents
@@ -65,7 +65,7 @@ def require_registration(wanted: Registration) -> None:
         raise Invalid("missing registration name")
     if len(wanted.name) > NAME_LENGTH_MAX or NUL in wanted.name:
         raise Invalid(f"the name of a scanner has at most {NAME_LENGTH_MAX} characters")
-    wanted.url = endpoint(wanted.url)
+    wanted.url = address_of(wanted.url)
     if wanted.auth not in AUTH_KINDS:
         raise Invalid(f"unsupported auth type: {wanted.auth[:64]}")
     texts = (wanted.description, wanted.access_credential)

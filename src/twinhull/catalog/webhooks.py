@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from twinhull.catalog.foreign import address_of
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.filtering import NUL
 
@@ -32,7 +32,6 @@ PAYLOAD_FORMATS: Final = ("Default", "CloudEvents")
 NAME_LENGTH_MAX: Final = 255
 TARGETS_MAX: Final = 20
 _TEXT_LENGTH_MAX: Final = 4096
-_PORT_MAX: Final = 65_535
 
 
 class Target(msgspec.Struct, omit_defaults=True):
@@ -77,7 +76,7 @@ def require_policy(policy: Policy) -> None:
 
 
 def _require_target(target: Target, policy: str) -> None:
-    target.address = endpoint(target.address)
+    target.address = address_of(target.address)
     if target.type not in TARGET_TYPES:
         raise Invalid(f"unsupport target type {target.type[:64]} with policy {policy}")
     if target.payload_format and target.type == SLACK:
@@ -86,23 +85,3 @@ def _require_target(target: Target, policy: str) -> None:
         raise Invalid(f"unsupported payload format type: {target.payload_format[:64]}")
     if not target.payload_format and target.type == HTTP:
         target.payload_format = PAYLOAD_FORMATS[0]
-
-
-def endpoint(text: str) -> str:
-    """Return an address of HTTP without query and fragment, `http://` where it has no scheme; raises Invalid for none."""
-    address = text.strip().rstrip("/")
-    if "://" not in address:
-        address = f"http://{address}"
-    shown = address[:256]
-    if any(sign <= " " or sign == "\x7f" for sign in address) or len(address) > _TEXT_LENGTH_MAX:
-        raise Invalid(f'parse "{shown}": invalid character in host name')
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        raise Invalid(f'parse "{shown}": invalid port after host') from None
-    if parts.scheme not in ("http", "https"):
-        raise Invalid(f"invalid scheme: {parts.scheme[:64]}")
-    if not parts.hostname or (port is not None and port > _PORT_MAX):
-        raise Invalid(f'parse "{shown}": no host in it')
-    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")

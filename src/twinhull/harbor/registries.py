@@ -15,8 +15,7 @@ from twinhull.auth.sealing import Sealer
 from twinhull.auth.subjects import visible_to
 from twinhull.catalog.adapters import ADAPTERS
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document, rename_document
-from twinhull.catalog.foreign import Endpoint, Foreign
-from twinhull.catalog.webhooks import endpoint as address_of
+from twinhull.catalog.foreign import Endpoint, Foreign, address_of
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
