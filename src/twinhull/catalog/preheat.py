@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 _TEXT_LENGTH_MAX: Final = 4096
 _FILTER_TYPES: Final = ("repository", "tag", "label", "signature", "vulnerability")
 _TRIGGERS: Final = ("manual", "scheduled", "event_based")
+_T = TypeVar("_T")
 
 
 class Instance(msgspec.Struct):
@@ -91,7 +92,7 @@ def require_policy(policy: Policy) -> None:
         raise Invalid(f"invalid cron string for scheduled preheat: {str(cron)[:64]}")
 
 
-def _parsed(text: str, of: Any, what: str) -> Any:  # noqa: ANN401 - a type that msgspec knows
+def _parsed(text: str, of: type[_T], what: str) -> _T:
     try:
         return msgspec.json.decode(text, type=of)
     except (msgspec.MsgspecError, RecursionError) as error:

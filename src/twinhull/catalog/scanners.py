@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ class Scanner:
     is_default: bool
 
     @property
-    def fields(self) -> Any:  # noqa: ANN401 - whatever was registered
+    def fields(self) -> Mapping[str, Any]:
         """What was registered of it."""
         return self.document.fields
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from twinhull.catalog.accounts import Written
 from twinhull.catalog.cron import is_cron, next_ms
-from twinhull.catalog.documents import Documents, delete_document, set_document
+from twinhull.catalog.documents import Documents, delete_document
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.documents import Document, find, list_documents
@@ -49,7 +49,7 @@ class Schedules:
         if not is_cron(cron):
             raise Invalid(f"invalid cron string for scheduled {what}: {cron[:64]}")
         fields = {"type": kind, "cron": cron, "parameters": dict(parameters)}
-        return await self._documents.write(lambda inside: set_document(inside, SCHEDULE, fields, name=name))
+        return await self._documents.set(SCHEDULE, fields, name=name)
 
     async def clear(self, name: str) -> Written:
         """Take a schedule away, if there is one."""
