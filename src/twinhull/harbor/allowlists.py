@@ -12,8 +12,8 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
 from twinhull.harbor.access import Access
-from twinhull.harbor.executions import time_of
 from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.views import time_of
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.documents import Document, find
 from twinhull.metadata.filtering import NUL

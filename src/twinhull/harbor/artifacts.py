@@ -26,7 +26,7 @@ from twinhull.kit.reference import parse_reference, parse_repository, project_of
 from twinhull.metadata import artifact_parts as parts
 from twinhull.metadata import artifacts as queries
 from twinhull.metadata.accounts import Project, Snapshot
-from twinhull.metadata.artifact_parts import Pulled
+from twinhull.metadata.artifact_parts import NEVER_PULLED
 from twinhull.metadata.artifacts import Artifact
 
 
@@ -174,7 +174,7 @@ def artifact_views(connection: Snapshot, found: Sequence[Artifact], project: Pro
                 labels=labels.get(artifact.key),
                 accessories=accessories.get(artifact.key),
                 rules=rules,
-                pulled=pulls.get(artifact.key, Pulled()),
+                pulled=pulls.get(artifact.key, NEVER_PULLED),
                 children=children.get(artifact.key, ()),
                 content=contents.get(artifact.digest, b""),
             ),

@@ -5,31 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-from twinhull.catalog.describing import CHART, CNAB, COSIGN, IMAGE, NYDUS, SBOM, WASM
+from twinhull.catalog.describing import CHART, IMAGE, SBOM
+from twinhull.catalog.icons import ICONS
 from twinhull.catalog.immutability import NO_RULES, Immutability
 from twinhull.catalog.media import INDEX_TYPES
-from twinhull.harbor.views import NEVER_TIME, Json
+from twinhull.harbor.views import NEVER_TIME, Json, time_of
 from twinhull.kit.clock import rfc3339
 from twinhull.metadata.accounts import Project
-from twinhull.metadata.artifact_parts import Child, Pulled, Tag
+from twinhull.metadata.artifact_parts import NEVER_PULLED, Child, Pulled, Tag
 from twinhull.metadata.artifacts import Artifact, decoded
 from twinhull.metadata.documents import Document
 from twinhull.metadata.repositories import Repository
 
-# Which pictures Harbor's clients know, by their digests.
-_ICON_DEFAULT: Final = "sha256:da834479c923584f4cbcdecc0dac61f32bef1d51e8aae598cf16bd154efab49f"
-ICONS: Final[Mapping[str, str]] = {
-    IMAGE: "sha256:0048162a053eef4d4ce3fe7518615bef084403614f8bca43b40ae2e762e11e06",
-    CHART: "sha256:61cf3a178ff0f75bf08a25d96b75cf7355dc197749a9f128ed3ef34b0df05518",
-    CNAB: "sha256:089bdda265c14d8686111402c8ad629e8177a1ceb7dcd0f7f39b6480f623b3bd",
-    WASM: "sha256:badd7693bcaf115be202748241dd0ea6ee3b0524bfab9ac22d1e1c43721afec6",
-    COSIGN: "sha256:20401d5b3a0f6dbc607c8d732eb08471af4ae6b19811a4efce8c6a724aed2882",
-    NYDUS: "sha256:dfcb6617cd9c144358dc1b305b87bbe34f0b619f1e329116e6aee2e41f2e34cf",
-    "": _ICON_DEFAULT,
-}
 ADDITIONS: Final[Mapping[str, Sequence[str]]] = {
     IMAGE: ("build_history",),
     CHART: ("values.yaml", "readme.md", "dependencies"),
@@ -48,7 +38,7 @@ class Details:
     children: Sequence[Child] = ()
     # The manifest itself, of an index.
     content: bytes = b""
-    pulled: Pulled = Pulled()  # noqa: RUF009 - frozen, and the same for all
+    pulled: Pulled = NEVER_PULLED
     rules: Immutability = NO_RULES
 
 
@@ -106,13 +96,13 @@ def artifact_view(artifact: Artifact, details: Details) -> Json:
         "accessories": None,
         "artifact_type": artifact.artifact_type or artifact.config_type,
         "digest": artifact.digest,
-        "icon": artifact.icon or ICONS.get(artifact.type, _ICON_DEFAULT),
+        "icon": artifact.icon or ICONS.get(artifact.type, ICONS[""]),
         "id": artifact.id,
         "labels": [label_view(each, project_id=details.project_id) for each in details.labels] if details.labels else None,
         "manifest_media_type": artifact.media_type,
         "media_type": artifact.config_type,
         "project_id": details.project_id,
-        "pull_time": time_or_never(_since(details.pulled.last_ms, artifact.pushed_ms)),
+        "pull_time": time_of(_since(details.pulled.last_ms, artifact.pushed_ms)),
         "push_time": rfc3339(artifact.pushed_ms),
         "references": references_view(artifact, details),
         "repository_id": artifact.repository_id,
@@ -173,7 +163,7 @@ def references_view(artifact: Artifact, details: Details) -> list[Json] | None:
     return found
 
 
-def _platform(platform: Any) -> Json | None:  # noqa: ANN401 - whatever a client wrote there
+def _platform(platform: object) -> Json | None:
     if not isinstance(platform, dict):
         return None
     shown: Json = {
@@ -200,7 +190,7 @@ def tag_view(tag: Tag, artifact: Artifact, pulled: Pulled, rules: Immutability) 
         "id": tag.id,
         "immutable": rules.holds(tag.repository, tag.name),
         "name": tag.name,
-        "pull_time": time_or_never(_since(pulled.tags_ms.get(tag.name, 0), tag.pushed_ms)),
+        "pull_time": time_of(_since(pulled.tags_ms.get(tag.name, 0), tag.pushed_ms)),
         "push_time": rfc3339(tag.pushed_ms),
         "repository_id": artifact.repository_id,
         "signed": False,
@@ -238,8 +228,3 @@ def label_view(label: Document, *, project_id: int) -> Json:
     if label.fields.get("description"):
         view["description"] = label.fields["description"]
     return view
-
-
-def time_or_never(unix_ms: int) -> str:
-    """Return a time, or Harbor's word for never."""
-    return rfc3339(unix_ms) if unix_ms else NEVER_TIME

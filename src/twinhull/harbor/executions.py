@@ -11,8 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from twinhull.harbor.access import Access
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import listed
-from twinhull.harbor.views import NEVER_TIME
-from twinhull.kit.clock import rfc3339
+from twinhull.harbor.views import time_of
 from twinhull.kit.errors import NotFound
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.executions import Execution, Task, find_execution, find_task, list_executions, list_tasks
@@ -71,11 +70,6 @@ async def list_of_policy(access: Access, request: Request, *, vendor: str, vendo
         )
     )
     return listed(request, [execution_view(one) for one in found], total=total, paging=query.paging)
-
-
-def time_of(at_ms: object) -> str:
-    """Return a moment as Harbor writes it, also the one that has not come."""
-    return rfc3339(at_ms) if isinstance(at_ms, int) and at_ms > 0 else NEVER_TIME
 
 
 def execution_view(one: Execution) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from twinhull.catalog.documents import Documents
 from twinhull.catalog.executions import begin_execution
 from twinhull.catalog.schedules import PURGE_AUDIT, Schedules, find_schedule
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.executions import execution_of, time_of
+from twinhull.harbor.executions import execution_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on
 from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, parameters_text, read_schedule
+from twinhull.harbor.views import time_of
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.executions import Execution, list_executions

@@ -14,10 +14,11 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.documents import Documents
 from twinhull.catalog.executions import begin_execution
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.executions import ExecutionTasks, execution_of, time_of
+from twinhull.harbor.executions import ExecutionTasks, execution_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.replication import policy_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
+from twinhull.harbor.views import time_of
 from twinhull.kit.errors import PreconditionFailed
 from twinhull.metadata.executions import Execution, Task, list_executions, list_tasks
 from twinhull.metadata.filtering import Condition, Exact, plain

@@ -21,7 +21,7 @@ from twinhull.harbor.views import Json
 from twinhull.kit.errors import ManifestUnknown, NotFound
 from twinhull.metadata import artifact_parts as queries
 from twinhull.metadata.accounts import Snapshot
-from twinhull.metadata.artifact_parts import Pulled
+from twinhull.metadata.artifact_parts import NEVER_PULLED
 
 
 class _TagBody(msgspec.Struct):
@@ -49,14 +49,13 @@ class TagsApi:
         """Return an artifact's tags, newest first."""
         place, artifact = await self._places.artifact(request, "tag", "list")
         query = read_query(request)
-
         with_immutability = query_bool(request, "with_immutable_status") is True
 
         def read(connection: Snapshot) -> tuple[list[Json], int]:
             found, total = queries.list_tags(
                 connection, place.repository, artifact.digest, wanted=query.wanted, part=query.part
             )
-            pulled = queries.pulls_of_artifacts(connection, [artifact.key]).get(artifact.key, Pulled())
+            pulled = queries.pulls_of_artifacts(connection, [artifact.key]).get(artifact.key, NEVER_PULLED)
             rules = rules_of(connection, place.project.name) if with_immutability else NO_RULES
             return [tag_view(tag, artifact, pulled, rules) for tag in found], total
 

@@ -30,6 +30,11 @@ _SUMMARY_COUNTS: Final[Mapping[int, str]] = {
 NEVER_TIME: Final = "0001-01-01T00:00:00.000Z"
 
 
+def time_of(at_ms: object) -> str:
+    """Return a moment as Harbor writes it, also the one that has not come: 0 or None."""
+    return rfc3339(at_ms) if isinstance(at_ms, int) and at_ms > 0 else NEVER_TIME
+
+
 def user_view(user: User) -> Json:
     """Return a user; passwords are never shown, in no form."""
     return {

@@ -15,9 +15,10 @@ from twinhull.auth.sealing import Sealer
 from twinhull.catalog.documents import Documents, change_document, rename_document
 from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET_TYPES, Policy, Target, require_policy
 from twinhull.harbor.access import Access, is_id, path_id
-from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy, time_of
+from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.harbor.views import time_of
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from twinhull.metadata.accounts import Project, Snapshot

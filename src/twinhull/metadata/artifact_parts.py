@@ -52,6 +52,9 @@ class Pulled:
         return Pulled(last_ms=max(self.last_ms, last_ms), tags_ms={**self.tags_ms, **tags})
 
 
+NEVER_PULLED: Final = Pulled()
+
+
 _TAG_FIELDS: Final = Fields(
     {"id": tags.c.id, "name": tags.c.name, "push_time": tags.c.pushed_ms, "creation_time": tags.c.pushed_ms},
     order=(tags.c.pushed_ms.desc(), tags.c.id.desc()),
@@ -183,7 +186,7 @@ def pulls_of_artifacts(connection: Connection, keys: Sequence[Key]) -> dict[Key,
     if keys:
         query = select(pulls.c.repository, pulls.c.digest, pulls.c.last_ms, pulls.c.tags)
         for row in connection.execute(query.where(_of_keys(pulls.c.repository, pulls.c.digest, keys))):
-            before = found.get((row.repository, row.digest), Pulled())
+            before = found.get((row.repository, row.digest), NEVER_PULLED)
             found[row.repository, row.digest] = before.joined(row.last_ms, msgspec.json.decode(row.tags, type=dict[str, int]))
     return found
 
