@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -14,12 +13,11 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.documents import NUMBERED, Documents, change_document, create_document
 from twinhull.catalog.selectors import Selector, require_selectors
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.queries import read_query
+from twinhull.harbor.queries import OLDEST_FIRST, read_query
 from twinhull.harbor.requests import listed, located, nothing, on, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.documents import Document, find_by_id, list_documents
-from twinhull.metadata.filtering import plain
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import IMMUTABILITY
 from twinhull.records.merge import Value
@@ -58,10 +56,11 @@ class ImmutabilityApi:
     async def list(self, request: Request) -> Response:
         """Return a project's rules, the oldest first."""
         _, project = await self._access.project(request, "immutable-tag", "list")
-        query = read_query(request)
-        wanted = replace(query.wanted, order=query.wanted.order or ((plain("id"), False),))
+        query = read_query(request, order=OLDEST_FIRST)
         found, total = await self._access.read(
-            lambda connection: list_documents(connection, IMMUTABILITY, project=project.name, wanted=wanted, part=query.part)
+            lambda connection: list_documents(
+                connection, IMMUTABILITY, project=project.name, wanted=query.wanted, part=query.part
+            )
         )
         return listed(request, [_view(one, project) for one in found], total=total, paging=query.paging)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +12,13 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, rename_document
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.queries import ListQuery, read_query
+from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot, find_project, find_project_by_id
 from twinhull.metadata.documents import Document, find_by_id, list_documents
-from twinhull.metadata.filtering import NUL, Fuzzy, plain
+from twinhull.metadata.filtering import NUL
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import LABEL
 from twinhull.web.identity import Caller
@@ -61,7 +60,7 @@ class LabelsApi:
         if scope not in (GLOBAL, PROJECT):
             raise Invalid(f"invalid scope: {scope[:64]}")
         project = await self._project_asked_for(request, caller) if scope == PROJECT else None
-        query = _by_name(request)
+        query = read_query(request, legacy=True, order=NEWEST_FIRST, by_name=True)
 
         def read(connection: Snapshot) -> tuple[list[dict[str, Any]], int]:
             name = project.name if project is not None else ""
@@ -166,15 +165,6 @@ def label_view(label: Document, project_id: int) -> dict[str, Any]:
         "update_time": rfc3339(label.updated_ms),
         "deleted": False,
     }
-
-
-def _by_name(request: Request) -> ListQuery:
-    query = read_query(request, legacy=True)
-    conditions = dict(query.wanted.conditions)
-    if request.query_params.get("name"):
-        conditions[plain("name")] = Fuzzy(request.query_params["name"])
-    order = query.wanted.order or ((plain("id"), True),)
-    return replace(query, wanted=replace(query.wanted, conditions=conditions, order=order))
 
 
 def _require(body: _LabelBody, *, is_new: bool = True) -> None:

@@ -27,6 +27,12 @@ _CLOSING: Final = {"[": "]", "{": "}", "(": ")"}
 _NAMES: Final = {"[": "range", "{": "or list", "(": "and list"}
 
 
+# Plain keys, each with whether it descends.
+Order = tuple[tuple[str, bool], ...]
+NEWEST_FIRST: Final[Order] = (("id", True),)
+OLDEST_FIRST: Final[Order] = (("id", False),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
     """What a list is asked for."""
@@ -40,11 +46,16 @@ class ListQuery:
         return self.paging.part
 
 
-def read_query(request: Request, *, legacy: bool = False) -> ListQuery:
-    """Return what the list is asked for; raises Invalid for a `q` that can't be read, and what read_paging raises."""
-    wanted = Wanted(
-        conditions=parse_q(request.query_params.get("q", "")), order=parse_sort(request.query_params.get("sort", ""))
-    )
+def read_query(request: Request, *, legacy: bool = False, order: Order = (), by_name: bool = False) -> ListQuery:
+    """Return what the list is asked for; raises Invalid for a `q` that can't be read, and what read_paging raises.
+
+    `order` holds where the request names none; `by_name` says that the list takes `name=` for a part of the name as well.
+    """
+    conditions = parse_q(request.query_params.get("q", ""))
+    name = request.query_params.get("name", "") if by_name else ""
+    if name:
+        conditions[plain("name")] = Fuzzy(name)
+    wanted = Wanted(conditions=conditions, order=parse_sort(request.query_params.get("sort", "")) or order)
     return ListQuery(wanted=wanted, paging=read_paging(request, legacy=legacy))
 
 
@@ -67,7 +78,7 @@ def parse_q(text: str) -> dict[str, Condition]:
     return found
 
 
-def parse_sort(text: str) -> tuple[tuple[str, bool], ...]:
+def parse_sort(text: str) -> Order:
     """Return the plain keys to sort by, each with whether it is to descend: `-update_time,name`."""
     keys = (key.strip() for key in text.split(","))
     return tuple((plain(key.removeprefix("-")), key.startswith("-")) for key in keys if key.removeprefix("-").strip())

@@ -22,10 +22,10 @@ from twinhull.harbor.requests import answer, listed, located, nothing, on, read_
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
 from twinhull.metadata.accounts import Snapshot, list_projects
-from twinhull.metadata.documents import Document, find_by_id, list_documents
-from twinhull.metadata.filtering import NUL, Fuzzy, Slice, plain
+from twinhull.metadata.documents import Document, find, find_by_id, list_documents
+from twinhull.metadata.filtering import NUL, Slice
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import LABEL, REGISTRY, REPLICATION_POLICY
+from twinhull.records.kinds import LABEL, REGISTRY, REPLICATION_POLICY, document_key
 from twinhull.records.merge import Value
 from twinhull.web.identity import Caller
 
@@ -90,13 +90,9 @@ class RegistriesApi:
     async def list(self, request: Request) -> Response:
         """Return the endpoints, by name."""
         await self._access.admin(request)
-        query = read_query(request, legacy=True)
-        wanted = query.wanted
-        if request.query_params.get("name"):
-            named = {**wanted.conditions, plain("name"): Fuzzy(request.query_params["name"])}
-            wanted = replace(wanted, conditions=named)
+        query = read_query(request, legacy=True, by_name=True)
         found, total = await self._access.read(
-            lambda connection: list_documents(connection, REGISTRY, project="", wanted=wanted, part=query.part)
+            lambda connection: list_documents(connection, REGISTRY, project="", wanted=query.wanted, part=query.part)
         )
         return listed(request, [registry_view(one) for one in found], total=total, paging=query.paging)
 
@@ -233,8 +229,7 @@ class RegistriesApi:
 
     async def _require_free(self, name: str) -> None:
         """Say that a name is taken before its endpoint is asked anything."""
-        found, _ = await self._access.read(lambda connection: list_documents(connection, REGISTRY, project=""))
-        if any(one.name == name for one in found):
+        if await self._access.read(lambda connection: find(connection, REGISTRY, document_key("", name))) is not None:
             raise Conflict(f"name '{name}' is already used")
 
     def _endpoint(self, registry: Document) -> Endpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.documents import Documents, change_document, create_document, rename_document
 from twinhull.catalog.replication import Policy, require_policy
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.queries import read_query
+from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.registries import HIDDEN, registry_view
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.harbor.views import NEVER_TIME
@@ -22,7 +21,6 @@ from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.documents import Document, find_by_id, find_by_ids, list_documents
-from twinhull.metadata.filtering import Fuzzy, plain
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import REGISTRY, REPLICATION_POLICY
 from twinhull.records.merge import Value
@@ -50,14 +48,10 @@ class ReplicationApi:
     async def list(self, request: Request) -> Response:
         """Return the policies, the newest first."""
         await self._access.admin(request)
-        query = read_query(request)
-        wanted = replace(query.wanted, order=query.wanted.order or ((plain("id"), True),))
-        if request.query_params.get("name"):
-            named = {**wanted.conditions, plain("name"): Fuzzy(request.query_params["name"])}
-            wanted = replace(wanted, conditions=named)
+        query = read_query(request, order=NEWEST_FIRST, by_name=True)
 
         def read(connection: Snapshot) -> tuple[Sequence[dict[str, Any]], int]:
-            found, total = list_documents(connection, REPLICATION_POLICY, project="", wanted=wanted, part=query.part)
+            found, total = list_documents(connection, REPLICATION_POLICY, project="", wanted=query.wanted, part=query.part)
             return self._views(connection, request, found), total
 
         shown, total = await self._access.read(read)

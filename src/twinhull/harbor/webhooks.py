@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,7 @@ from twinhull.catalog.documents import Documents, change_document, rename_docume
 from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET_TYPES, Policy, Target, require_policy
 from twinhull.harbor.access import Access, is_id, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy
-from twinhull.harbor.queries import read_query
+from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.harbor.views import time_of
 from twinhull.kit.clock import rfc3339
@@ -24,7 +23,6 @@ from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.documents import Document, find_by_id, list_documents
 from twinhull.metadata.executions import Execution, list_executions
-from twinhull.metadata.filtering import plain
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import WEBHOOK
 from twinhull.records.merge import Value
@@ -70,10 +68,9 @@ class WebhooksApi:
         """Return a project's policies, the newest first; without headers for those who may list them only."""
         caller, project = await self._access.project(request, _RESOURCE, "list")
         opened = await self._access.may(caller, project.name, _RESOURCE, "read")
-        query = read_query(request)
-        wanted = replace(query.wanted, order=query.wanted.order or ((plain("id"), True),))
+        query = read_query(request, order=NEWEST_FIRST)
         found, total = await self._access.read(
-            lambda connection: list_documents(connection, WEBHOOK, project=project.name, wanted=wanted, part=query.part)
+            lambda connection: list_documents(connection, WEBHOOK, project=project.name, wanted=query.wanted, part=query.part)
         )
         return listed(request, [self._view(one, project, opened=opened) for one in found], total=total, paging=query.paging)
 
