@@ -18,6 +18,16 @@ def begin_execution(
     return _begin(transaction, EXECUTION, told)
 
 
+def note_not_run(
+    transaction: Transaction, *, vendor_type: str, vendor_id: int, reason: str, fields: Mapping[str, Value] | None = None
+) -> int:
+    """Write down an execution that somebody asked for and that is not carried out, with the reason why; return its id."""
+    told = {**(fields or {}), "status_message": reason, "ended_ms": transaction.now_ms()}
+    return begin_execution(
+        transaction, vendor_type=vendor_type, vendor_id=vendor_id, trigger="MANUAL", status="Error", fields=told
+    )
+
+
 def begin_task(transaction: Transaction, execution: int, *, vendor_type: str, status: str, fields: Mapping[str, Value]) -> int:
     """Write down a task of an execution and return its id."""
     return _begin(transaction, TASK, {**fields, "execution_id": execution, "vendor_type": vendor_type, "status": status})

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import begin_execution
+from twinhull.catalog.executions import note_not_run
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import execution_of
 from twinhull.harbor.requests import answer, on, read_body
@@ -67,15 +67,8 @@ class ExportsApi:
         name, number = caller.name, caller.subject.id if caller.subject is not None else 0
 
         def start(transaction: Transaction) -> int:
-            fields = {
-                "username": name,
-                "status_message": NOT_RUN,
-                "ended_ms": transaction.now_ms(),
-                "criteria": msgspec.to_builtins(body),
-            }
-            return begin_execution(
-                transaction, vendor_type=VENDOR, vendor_id=number, trigger="MANUAL", status="Error", fields=fields
-            )
+            fields = {"username": name, "criteria": msgspec.to_builtins(body)}
+            return note_not_run(transaction, vendor_type=VENDOR, vendor_id=number, reason=NOT_RUN, fields=fields)
 
         made = await self._documents.write(start)
         return answer({"id": made.id}, headers=await self._access.settled(request, made.seq))

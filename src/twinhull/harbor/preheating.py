@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, rename_document
-from twinhull.catalog.executions import begin_execution
+from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.preheat import Policy, require_policy
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, execution_view, list_of_policy
@@ -135,13 +135,9 @@ class PreheatingApi:
         """Write down that an execution was asked for, and that it was not carried out."""
         _, policy = await self._policy(request, "update")
 
-        def start(transaction: Transaction) -> int:
-            fields = {"status_message": NOT_RUN, "ended_ms": transaction.now_ms()}
-            return begin_execution(
-                transaction, vendor_type=VENDOR, vendor_id=policy.id, trigger="MANUAL", status="Error", fields=fields
-            )
-
-        made = await self._documents.write(start)
+        made = await self._documents.write(
+            lambda inside: note_not_run(inside, vendor_type=VENDOR, vendor_id=policy.id, reason=NOT_RUN)
+        )
         location = located(request, "executions")["Location"]
         headers = {"Location": f"{location}/{made.id}", **await self._access.settled(request, made.seq)}
         return nothing(201, headers)

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import begin_execution
+from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.schedules import PURGE_AUDIT, Schedules, find_schedule
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import execution_of
@@ -111,8 +111,8 @@ class PurgesApi:
 
 
 def _refused(transaction: Transaction, body: ScheduleBody) -> int:
-    fields = {"parameters": body.parameters, "status_message": NOT_RUN, "ended_ms": transaction.now_ms()}
-    return begin_execution(transaction, vendor_type=VENDOR, vendor_id=-1, trigger="MANUAL", status="Error", fields=fields)
+    fields = {"parameters": body.parameters}
+    return note_not_run(transaction, vendor_type=VENDOR, vendor_id=-1, reason=NOT_RUN, fields=fields)
 
 
 def _require(parameters: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import begin_execution
+from twinhull.catalog.executions import note_not_run
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of
 from twinhull.harbor.queries import read_query
@@ -76,10 +76,7 @@ class ReplicatingApi:
             policy = policy_of(transaction.connection, body.policy_id, "the replication policy {} not found")
             if not policy.fields.get("enabled"):
                 raise PreconditionFailed(f"the policy {policy.id} is disabled")
-            fields = {"status_message": NOT_RUN, "ended_ms": transaction.now_ms()}
-            return begin_execution(
-                transaction, vendor_type=VENDOR, vendor_id=policy.id, trigger="MANUAL", status="Error", fields=fields
-            )
+            return note_not_run(transaction, vendor_type=VENDOR, vendor_id=policy.id, reason=NOT_RUN)
 
         made = await self._documents.write(start)
         return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document
-from twinhull.catalog.executions import begin_execution
+from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.projects import RETENTION_KEY, set_shown
 from twinhull.catalog.retention import TEMPLATES, Policy, require_policy
 from twinhull.harbor.access import Access, path_id
@@ -133,14 +133,8 @@ class RetentionsApi:
         body = await read_body(request, _StartBody)
 
         def start(transaction: Transaction) -> int:
-            fields: dict[str, Value] = {
-                "dry_run": body.dry_run,
-                "status_message": NOT_RUN,
-                "ended_ms": transaction.now_ms(),
-            }
-            return begin_execution(
-                transaction, vendor_type=VENDOR, vendor_id=policy.id, trigger="MANUAL", status="Error", fields=fields
-            )
+            fields = {"dry_run": body.dry_run}
+            return note_not_run(transaction, vendor_type=VENDOR, vendor_id=policy.id, reason=NOT_RUN, fields=fields)
 
         made = await self._documents.write(start)
         return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})
