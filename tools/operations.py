@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route, Router
 
 from tools.descriptions import METHODS, ROOT, Operation, described_operations, harbor_api_dir
 from twinhull.config.load import load_settings
-from twinhull.harbor.places import EscapedSlashes
+from twinhull.harbor.places import HarborPaths
 from twinhull.harbor.requests import Methods
 from twinhull.node.start import initialise
 from twinhull.node.worker import http_app
@@ -95,7 +95,7 @@ class Routes:
 
 
 def _router_of(face: object) -> Router | None:
-    while isinstance(face, EscapedSlashes):
+    while isinstance(face, HarborPaths):
         face = face.face
     return face if isinstance(face, Router) else None
 

@@ -195,3 +195,13 @@ class TestList:
 )
 def test_sizes_are_worded_as_in_harbor(size: int, shown: str) -> None:
     assert shown_size(size) == shown
+
+
+async def test_slash_at_the_end_of_a_path_says_nothing(site: AccountsNode) -> None:
+    # The Terraform provider looks for quotas like that.
+    project = await make_project(site.admin, "p")
+    listed = await site.admin.ok(200, "GET", "/quotas/?page=1&page_size=100")
+    assert project in {one["ref"]["id"] for one in listed}
+    number = await quota_id(site, project)
+    assert (await site.admin.ok(200, "GET", f"/quotas/{number}/"))["id"] == number
+    assert (await site.admin("GET", "/")).status == 404

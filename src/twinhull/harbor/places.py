@@ -22,11 +22,11 @@ REPOSITORY: Final = "/projects/{project_name}/repositories/{repository_name}"
 ARTIFACT: Final = REPOSITORY + "/artifacts/{reference}"
 
 
-class EscapedSlashes:
-    """Keeps `%2F` in a path what it is: a sign in a name, not the border of two.
+class HarborPaths:
+    """Reads paths as Harbor does: `%2F` is a sign in a name, not the border of two, and a slash at the end says nothing.
 
     Harbor's clients write the name `a/b` of a repository as `a%252Fb`, since Harbor unescapes it twice; who escapes as the
-    standard says, `a%2Fb`, means the same.
+    standard says, `a%2Fb`, means the same. The Terraform provider asks for `/quotas/`.
     """
 
     def __init__(self, face: ASGIApp) -> None:
@@ -38,6 +38,8 @@ class EscapedSlashes:
         raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
         if "%2f" in raw.lower():
             scope["path"] = unquote(raw.replace("%2F", "%252F").replace("%2f", "%252F"))
+        if scope["path"].endswith("/"):
+            scope["path"] = scope["path"].rstrip("/")
         await self.face(scope, receive, send)
 
 

@@ -22,7 +22,7 @@ from twinhull.harbor.conflicts import ConflictsApi
 from twinhull.harbor.errors import render, render_chart_error
 from twinhull.harbor.internal import InternalApi
 from twinhull.harbor.oidc import OidcApi
-from twinhull.harbor.places import EscapedSlashes
+from twinhull.harbor.places import HarborPaths
 from twinhull.harbor.routes import Subject, management_routes, version_routes
 from twinhull.harbor.sign_in import SessionsApi
 from twinhull.harbor.system import SystemApi
@@ -119,7 +119,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
         Mounted(
             name="core",
             prefixes=(f"{ROOT}/",),
-            face=EscapedSlashes(
+            face=HarborPaths(
                 routed(
                     ROOT, management_routes(*_stored(parts, charts), *_people(parts, vouched), *_system(parts), *_rules(parts))
                 )
