@@ -98,6 +98,10 @@ class TestLabels:
             assert [row["digest"] for row in await site.admin.ok(200, "GET", path)] == [digests[each] for each in found], query
         for query in ("~1", "[1~2]", "(x)", "(1 x)"):
             assert (await site.admin("GET", f"{LIST}?q=labels%3D{query.replace(' ', '%20')}")).status == 400
+        # Under another name it is on the same artifacts.
+        await site.admin.ok(200, "PUT", f"/labels/{one}", {"name": "uno", "scope": "g"})
+        renamed = await site.admin.ok(200, "GET", f"{LIST}?with_label=true&q=labels%3D({one})")
+        assert [[label["name"] for label in row["labels"]] for row in renamed] == [["two", "uno"], ["uno"]]
 
     @pytest.mark.parametrize("path", [f"{LIST}/v1", APP])
     async def test_labels_go_with_the_artifact_for_good(self, site: AccountsNode, path: str) -> None:

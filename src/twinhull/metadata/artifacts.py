@@ -175,7 +175,7 @@ def _holds(connection: Connection, label: Document) -> ColumnElement[bool]:
     return exists().where(
         artifact_labels.c.repository == manifests.c.repository,
         artifact_labels.c.digest == manifests.c.digest,
-        artifact_labels.c.label == label.key,
+        # Not by its name: it may have had another when it was put there.
         artifact_labels.c.label_id.in_(numbers),
     )
 
