@@ -32,6 +32,13 @@ def registry(twins: Twins) -> Registry:
     return twins.entrance
 
 
+@pytest.fixture(scope="module", params=["a", "b", "entrance"])
+def way(request: pytest.FixtureRequest, twins: Twins) -> Registry:
+    """Return each way into the cluster: either master, and their entrance."""
+    found: Registry = getattr(twins, request.param)
+    return found
+
+
 @pytest.fixture(scope="session")
 def stranger(twins: Twins) -> str:
     """Return a user made for wrong passwords: whoever gives too many is slowed down, and that must not be the administrator."""
