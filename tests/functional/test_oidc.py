@@ -68,6 +68,19 @@ class TestSignIn:
         browser, _ = await sign_in(signing_in)
         assert await current(browser) == "ann"
 
+    @pytest.mark.parametrize("secret_in", ["header", "form"])
+    @pytest.mark.parametrize("tells_where", [True, False])
+    async def test_client_says_who_it_is_as_the_provider_wants_it(
+        self, signing_in: AccountsNode, provider: Provider, secret_in: str, tells_where: bool
+    ) -> None:
+        provider.secret_in, provider.tells_where = secret_in, tells_where
+        browser, _ = await sign_in(signing_in)
+        assert await current(browser) == "ann"
+
+    async def test_client_with_a_wrong_secret_is_refused(self, signing_in: AccountsNode, provider: Provider) -> None:
+        await signing_in.admin.ok(200, "PUT", "/configurations", {"oidc_client_secret": "wrong"})
+        assert (await sign_in(signing_in))[1].status == 401
+
     async def test_person_is_the_same_under_another_name(self, signing_in: AccountsNode, provider: Provider) -> None:
         await sign_in(signing_in)
         provider.claims |= {"preferred_username": "anna", "groups": ["leads", "devs"]}

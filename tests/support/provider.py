@@ -32,6 +32,9 @@ class Provider:
         self.signs_with = self.key
         # Sends its keys in two pieces, some time apart, as one does who has many.
         self.in_pieces = False
+        # Where it takes the client's secret from, and whether it says so.
+        self.secret_in = "header"
+        self.tells_where = True
         # Of each code: what its sign-in was begun with.
         self._begun: dict[str, dict[str, str]] = {}
 
@@ -51,7 +54,9 @@ class Provider:
 
     async def _configuration(self, _request: web.Request) -> web.Response:
         paths = {"authorization_endpoint": "auth", "token_endpoint": "token", "jwks_uri": "keys", "userinfo_endpoint": "me"}
-        return web.json_response({"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in paths.items()}})
+        told = {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in paths.items()}}
+        where = "client_secret_basic" if self.secret_in == "header" else "client_secret_post"
+        return web.json_response({**told, "token_endpoint_auth_methods_supported": [where]} if self.tells_where else told)
 
     async def _authorize(self, request: web.Request) -> web.Response:
         query = dict(request.query)
@@ -63,11 +68,12 @@ class Provider:
 
     async def _token(self, request: web.Request) -> web.Response:
         sent = await request.post()
+        if not self._knows_client(request.headers.get("Authorization", ""), str(sent.get("client_secret", ""))):
+            return web.json_response({"error": "invalid_client"}, status=401)
         begun = self._begun.pop(str(sent["code"]), None)
         challenge = hashlib.sha256(str(sent["code_verifier"]).encode()).digest()
         is_good = (
             begun is not None
-            and sent["client_secret"] == CLIENT_SECRET
             and sent["redirect_uri"] == begun["redirect_uri"]
             and begun["code_challenge"] == base64.urlsafe_b64encode(challenge).decode().rstrip("=")
         )
@@ -78,6 +84,12 @@ class Provider:
         claims |= {"nonce": begun["nonce"], **self.changed}
         token = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.signs_with)
         return web.json_response({"id_token": token, "access_token": "a", "token_type": "Bearer"})
+
+    def _knows_client(self, authorization: str, in_form: str) -> bool:
+        in_header = "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+        if self.secret_in == "header":
+            return authorization == in_header and not in_form
+        return not authorization and in_form == CLIENT_SECRET
 
     async def _keys(self, request: web.Request) -> web.StreamResponse:
         keys = {"keys": [self.key.as_dict(private=False)]}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import aiohttp
 from joserfc import jwt
@@ -29,6 +29,8 @@ GROUPS_MAX: Final = 500
 # What providers sign with; "none", and what anybody can sign who knows the client's secret, is not among it.
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
 _CLOCKS_APART_S: Final = 120
+_BY_HEADER: Final = "client_secret_basic"
+_BY_FORM: Final = "client_secret_post"
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
@@ -60,6 +62,10 @@ class Person:
     realname: str
     groups: tuple[str, ...]
     is_admin: bool
+
+
+class _ClientRefused(Unauthenticated):
+    """The provider does not take the client's name and secret."""
 
 
 class OidcProvider:
@@ -103,10 +109,9 @@ class OidcProvider:
                 "code": code,
                 "redirect_uri": redirect_uri,
                 "client_id": self._settings.client_id,
-                "client_secret": self._settings.client_secret.reveal(),
                 "code_verifier": verifier,
             }
-            answer = await self._json(client, "POST", str(found["token_endpoint"]), data=sent)
+            answer = await self._token(client, found, sent)
             keys = await self._json(client, "GET", str(found["jwks_uri"]))
             claims = self._verified(str(answer.get("id_token", "")), keys, str(found["issuer"]), nonce)
             if found.get("userinfo_endpoint") and answer.get("access_token"):
@@ -117,6 +122,24 @@ class OidcProvider:
         return self._person(claims)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _token(
+        self, client: aiohttp.ClientSession, found: Mapping[str, Any], sent: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """Return what the code is good for; says who asks as the provider wants it, which is set there for each client."""
+        address, secret = str(found["token_endpoint"]), self._settings.client_secret.reveal()
+        # OpenID Connect Core 1.0, section 9: the first is what holds where nothing is said.
+        offered = found.get("token_endpoint_auth_methods_supported")
+        if not isinstance(offered, list) or _BY_HEADER in offered or _BY_FORM not in offered:
+            # RFC 6749, section 2.3.1: both are escaped as in a form first.
+            words = f"{quote_plus(self._settings.client_id)}:{quote_plus(secret)}"
+            headers = {"Authorization": "Basic " + base64.b64encode(words.encode()).decode()}
+            try:
+                return await self._json(client, "POST", address, data=sent, headers=headers)
+            except _ClientRefused:
+                # A provider looks at the client before it looks at the code, which is still good.
+                pass
+        return await self._json(client, "POST", address, data={**sent, "client_secret": secret})
 
     def _client(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self._settings.verify_cert)
@@ -152,6 +175,8 @@ class OidcProvider:
                     if len(content) > ANSWER_BYTES_MAX:
                         raise Unavailable(f"the provider's answer at {urlsplit(url).path[:200]} is too long")
                 if method == "POST" and 400 <= answer.status < 500:
+                    if answer.status == 401 or b"invalid_client" in content:
+                        raise _ClientRefused("the provider does not take oidc_client_id and oidc_client_secret")
                     raise Unauthenticated("the provider does not know this sign-in")
                 if answer.status != 200:
                     raise Unavailable(f"the provider answers {answer.status} at {urlsplit(url).path[:200]}")
