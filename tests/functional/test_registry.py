@@ -14,7 +14,7 @@ from twinhull.catalog.media import OCI_IMAGE
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import DurabilityUnreached
 from twinhull.metadata import content
-from twinhull.records.kinds import BLOB, MANIFEST, TAG, content_key, tag_key
+from twinhull.records.kinds import BLOB, MANIFEST, PROJECT, TAG, content_key, tag_key
 
 
 class Recorded:
@@ -164,7 +164,7 @@ class TestManifests:
             await admin("POST", f"/v2/nowhere/app/blobs/uploads/?digest={digest_of(b'x')}", b"x"),
             await push(admin, index(), "v1", "nowhere/app"),
         ):
-            assert reply.status in (401, 404), reply
+            assert (reply.status, reply.code) == (401, "UNAUTHORIZED"), reply
         assert not list(node.blobs.uploads())
 
 
@@ -207,6 +207,26 @@ class TestRights:
         pushing = await Client(node)("PUT", f"/v2/{REPOSITORY}/manifests/v1", b"{}")
         assert pushing["www-authenticate"] == f'{realm},scope="repository:{REPOSITORY}:pull,push"'
         assert (await Client(node)("GET", "/v2/"))["www-authenticate"] == realm
+
+    async def test_a_head_without_credentials_is_asked_for_them_where_a_get_is_answered(
+        self, node: Node, alice: Client
+    ) -> None:
+        # Docker keeps its credentials back until it is asked: a HEAD that anybody may would be answered as anybody's.
+        project = REPOSITORY.partition("/")[0]
+        with node.store.write() as transaction:
+            transaction.put(PROJECT, project, {"metadata.public": "true"})
+        await push_image(alice, manifest())
+        for path in (f"/v2/{REPOSITORY}/manifests/v1", f"/v2/{REPOSITORY}/tags/list"):
+            assert (await Client(node)("GET", path)).status == 200
+            asked = await Client(node)("HEAD", path)
+            assert (asked.status, asked.body) == (401, b"")
+            assert asked["www-authenticate"].endswith(f'scope="repository:{REPOSITORY}:pull"')
+            # With the token that anybody gets for the asking, it is answered.
+            assert (await alice("HEAD", path)).status == 200
+
+    async def test_the_root_without_its_slash_leads_to_the_root(self, node: Node) -> None:
+        reply = await Client(node)("GET", "/v2")
+        assert (reply.status, reply["location"]) == (301, "/v2/")
 
     @pytest.mark.parametrize("host", ['evil"', "a b", "x,y", "evil.example/path"])
     async def test_a_host_that_is_none_does_not_get_into_the_challenge(self, node: Node, host: str) -> None:

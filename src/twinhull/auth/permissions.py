@@ -6,7 +6,7 @@ Roles and their lists are those of Harbor 2.2, in Harbor's order, which `GET /us
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -205,14 +205,16 @@ def _allowance(listed: Iterable[Grant]) -> Allowance:
 NOTHING: Final = _allowance(())
 _OF_PUBLIC: Final = _allowance(PUBLIC)
 _OF_ADMIN: Final = _allowance(_PROJECT_ADMIN)
+# In a project that is not there an administrator is shown all rights, as in Harbor; the registry has nothing to act on.
+_OF_ADMIN_IN_NONE: Final = replace(_OF_ADMIN, actions=frozenset())
 _OF_ROLE: Final = {role: _allowance(grants) for role, grants in MATRIX.items()}
 _OF_ROLE_IN_PUBLIC: Final = {role: _allowance((*grants, *PUBLIC)) for role, grants in MATRIX.items()}
 
 
-def allow_user(*, is_admin: bool, role: Role | None, is_public: bool) -> Allowance:
+def allow_user(*, is_admin: bool, role: Role | None, is_public: bool, exists: bool = True) -> Allowance:
     """Return what a user, or anonymous (no role), may do in a project; a system administrator may do everything."""
     if is_admin:
-        return _OF_ADMIN
+        return _OF_ADMIN if exists else _OF_ADMIN_IN_NONE
     if role is None:
         return _OF_PUBLIC if is_public else NOTHING
     return _OF_ROLE_IN_PUBLIC[role] if is_public else _OF_ROLE[role]

@@ -326,7 +326,8 @@ def _decide(subject: Subject | None, project: str, facts: ProjectFacts) -> Allow
     if subject is None:
         return allow_user(is_admin=False, role=None, is_public=facts.public)
     if not subject.is_robot:
-        return allow_user(is_admin=subject.is_admin, role=facts.roles.get(subject.name), is_public=facts.public)
+        role = facts.roles.get(subject.name)
+        return allow_user(is_admin=subject.is_admin, role=role, is_public=facts.public, exists=facts.exists)
     if not facts.exists:
         return NOTHING
     known = facts.robots.get(subject)

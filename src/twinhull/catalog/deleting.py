@@ -11,7 +11,7 @@ from twinhull.catalog.documents import detach_all_labels
 from twinhull.catalog.immutability import require_deletable, rules_for_writing
 from twinhull.catalog.peers import Peers
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import ManifestInUse, ManifestUnknown
+from twinhull.kit.errors import ManifestInUse, ManifestUnknown, TagUndeletable
 from twinhull.kit.reference import is_digest
 from twinhull.metadata import content as queries
 from twinhull.metadata.store import Store
@@ -50,7 +50,8 @@ class Deleting:
 
     def _delete_tag(self, repository: str, tag: str) -> int:
         with self._store.write() as transaction:
-            require_deletable(rules_for_writing(transaction, repository), repository, [tag])
+            if rules_for_writing(transaction, repository).holds(repository, tag):
+                raise TagUndeletable(f"the tag {tag} configured as immutable, cannot be deleted")
             if not transaction.delete(TAG, tag_key(repository, tag)):
                 raise ManifestUnknown(detail={"name": repository, "tag": tag})
             note_content(transaction, "delete", "tag", repository, tag)

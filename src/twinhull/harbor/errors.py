@@ -45,6 +45,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.ManifestBlobUnknown: "BAD_REQUEST",
     errors.ManifestInUse: "VIOLATE_FOREIGN_KEY_CONSTRAINT",
     errors.TagImmutable: "PRECONDITION",
+    errors.TagUndeletable: "PRECONDITION",
     errors.Unsupported: "UNSUPPORTED",
     errors.Unstorable: "BAD_REQUEST",
     errors.StorageFull: "UNAVAILABLE",

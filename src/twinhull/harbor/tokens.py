@@ -79,8 +79,7 @@ class TokenService:
         actions: list[str] = []
         if kind == "repository" and "/" in name:
             project = project_of(name)
-            if (await self._guard.facts_of(project)).exists:
-                actions = token_actions((await self._guard.allowance(subject, project)).actions)
+            actions = token_actions((await self._guard.allowance(subject, project)).actions)
         elif kind == "registry" and name == "catalog" and subject is not None:
             # Harbor shows the catalog to administrators alone; here everybody sees what is theirs.
             actions = ["*"]

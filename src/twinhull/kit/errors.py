@@ -152,6 +152,10 @@ class TagImmutable(Conflict):
     """tag is immutable"""
 
 
+class TagUndeletable(TagImmutable):
+    """tag is immutable and cannot be deleted by itself"""
+
+
 class Unsupported(Invalid):
     """the operation is unsupported"""
 

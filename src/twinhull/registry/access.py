@@ -11,6 +11,7 @@ from twinhull.kit.reference import parse_repository
 from twinhull.registry.errors import Unauthorized
 from twinhull.web.asgi import Scope
 from twinhull.web.identity import Action, Caller, Identity
+from twinhull.web.middleware import header_of
 
 # What a token must be good for so that an action can go on.
 _SCOPES: Final[dict[Action, str]] = {"pull": "pull", "push": "pull,push", "delete": "delete"}
@@ -26,6 +27,10 @@ class Access:
     async def identify(self, scope: Scope, action: Action, repository: str) -> Caller:
         """Return the caller, who may do this; or raise Unauthorized, which tells what token would be good for it."""
         try:
+            if repository and scope["method"] == "HEAD" and not header_of(scope, b"authorization"):
+                # Docker sends no credentials that it has unless it is asked for them: a HEAD that were answered as anybody's
+                # would cost somebody who is logged in the rights that they have.
+                raise Unauthenticated("authorize header needed to send HEAD to repository")
             return await self._identity.identify(scope, action, repository)
         except TokenInvalid as error:
             raise InvalidToken(error.message, scopes=_wanted(scope, action, repository), detail=error.detail) from error

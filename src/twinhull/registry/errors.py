@@ -49,6 +49,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.ManifestBlobUnknown: "MANIFEST_BLOB_UNKNOWN",
     errors.ManifestInUse: "UNSUPPORTED",
     errors.TagImmutable: "DENIED",
+    errors.TagUndeletable: "UNSUPPORTED",
     errors.Unsupported: "UNSUPPORTED",
     errors.Unstorable: "UNSUPPORTED",
     errors.StorageFull: "UNAVAILABLE",
@@ -92,7 +93,12 @@ class TooManyTags(errors.TooLarge):
     """More tags in one request than are taken."""
 
 
-_OWN_STATUSES: Final[dict[type[TwinhullError], int]] = {MethodNotAllowed: 405, TooManyTags: 414}
+_OWN_STATUSES: Final[dict[type[TwinhullError], int]] = {
+    MethodNotAllowed: 405,
+    TooManyTags: 414,
+    # OCI distribution 1.1, "Deleting tags": where a tag can't be deleted, 400 or 405; as in Harbor the former.
+    errors.TagUndeletable: 400,
+}
 
 
 def code_of(error: TwinhullError) -> str:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from twinhull.kit.errors import NotFound
 from twinhull.kit.reference import parse_repository
 from twinhull.registry.access import Access
-from twinhull.registry.answers import json_answer
+from twinhull.registry.answers import NO_CONTENT_LENGTH, json_answer
 from twinhull.registry.blobs import BlobHandlers
 from twinhull.registry.errors import MethodNotAllowed
 from twinhull.registry.manifests import ManifestHandlers
@@ -80,6 +80,10 @@ class Registry:
         """Answer the request, or raise why not."""
         shape, target = parse_path(scope["path"])
         scope[OPERATION] = shape
+        if shape == "slashless":
+            # As Harbor's nginx does, whoever asks and however.
+            await Answer(301, [(b"location", b"/v2/"), NO_CONTENT_LENGTH]).send_to(send, receive)
+            return
         route = self._routes.get((shape, scope["method"]))
         if route is None:
             allowed = ", ".join(method for known, method in self._routes if known == shape)
@@ -94,8 +98,10 @@ def parse_path(path: str) -> tuple[str, Target]:
     """Return what kind of thing a path names, and which; raises NotFound for no kind, NameInvalid for no valid repository."""
     match = _SHAPE.fullmatch(path)
     if match is None:
-        if path in ("/v2/", "/v2"):
+        if path == "/v2/":
             return "root", Target("", "")
+        if path == "/v2":
+            return "slashless", Target("", "")
         if path in ("/v2/_catalog", "/v2/_catalog/"):
             return "catalog", Target("", "")
         raise NotFound(f"path {path[:200]!r} is not one of the distribution API")

@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.ManifestInUse: 405,
     # As Harbor does.
     errors.TagImmutable: 412,
+    errors.TagUndeletable: 412,
     errors.Unsupported: 400,
     errors.Unstorable: 400,
     errors.StorageFull: 507,
