@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import io
@@ -150,6 +151,20 @@ class TestPulls:
         assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200
         await site.pulls.flush()
         assert len(await site.admin.ok(200, "GET", "/audit-logs?q=operation%3Dpull")) == 2
+
+    async def test_first_pull_after_a_pause_is_written_down_soon_and_the_next_ones_together(self, site: AccountsNode) -> None:
+        await push(site.admin, "library/app", "v1")
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            counting = group.create_task(site.pulls.run(interval_s=3600, first_s=0))
+            assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200
+            while (await site.admin.ok(200, "GET", APP))["pull_count"] != 1:
+                await asyncio.sleep(0.01)
+            assert (await site.admin("GET", "/v2/library/app/manifests/v1", accept=OCI_IMAGE)).status == 200
+            for _ in range(5):
+                assert (await site.admin.ok(200, "GET", APP))["pull_count"] == 1
+            counting.cancel()
+        # Nothing is lost in a quiet stop.
+        assert (await site.admin.ok(200, "GET", APP))["pull_count"] == 2
 
     async def test_what_was_deleted_is_not_counted_and_begins_anew(self, site: AccountsNode) -> None:
         await push(site.admin, "library/app", "v1")

@@ -25,6 +25,8 @@ from twinhull.records.kinds import MANIFEST, PULLS, content_key, pulls_key
 _log = structlog.get_logger(__name__)
 
 FLUSH_INTERVAL_S: Final = 10.0
+# The first pull after a pause is written down so soon: whoever pulls and then looks at the log or the counts finds it.
+FIRST_FLUSH_S: Final = 1.0
 # So many different artifacts are remembered; further ones wait for the next interval uncounted.
 PULLED_MAX: Final = 20_000
 # So many who pulled the same are told apart in an interval.
@@ -49,6 +51,7 @@ class Pulls:
         self._executor = executor
         self._clock = clock
         self._pulled: dict[tuple[str, str], _Pulled] = {}
+        self._has_any = asyncio.Event()
 
     def count(self, repository: str, digest: str, tag: str = "", *, user: str = "") -> None:
         """Count a pull of a manifest, by a tag or by its digest; with a user's name, note it for the audit log too."""
@@ -58,6 +61,7 @@ class Pulls:
             if len(self._pulled) >= PULLED_MAX:
                 return
             pulled = self._pulled[key] = _Pulled()
+            self._has_any.set()
         pulled.count += 1
         pulled.last_ms = self._clock.unix_ms()
         if tag:
@@ -65,12 +69,14 @@ class Pulls:
         if user and len(pulled.deeds) < _DEEDS_MAX:
             pulled.deeds[user, tag or digest] += 1
 
-    async def run(self, interval_s: float = FLUSH_INTERVAL_S) -> None:
+    async def run(self, interval_s: float = FLUSH_INTERVAL_S, first_s: float = FIRST_FLUSH_S) -> None:
         """Write down what was counted, time after time, and once more when cancelled."""
         try:
             while True:
-                await asyncio.sleep(interval_s)
+                await self._has_any.wait()
+                await asyncio.sleep(first_s)
                 await self.flush()
+                await asyncio.sleep(interval_s - first_s)
         finally:
             await self.flush()
 
@@ -79,6 +85,7 @@ class Pulls:
         if not self._pulled:
             return
         pulled, self._pulled = self._pulled, {}
+        self._has_any.clear()
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._write, pulled)
         except TwinhullError as error:
@@ -86,6 +93,7 @@ class Pulls:
             self._put_back(pulled)
 
     def _put_back(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
+        self._has_any.set()
         for key, before in pulled.items():
             after = self._pulled.setdefault(key, _Pulled())
             after.count += before.count
