@@ -40,6 +40,7 @@ from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
 from twinhull.observe.metrics import Metrics
 from twinhull.observe.stop_mark import StopMark
+from twinhull.portal.front import front_routes
 from twinhull.portal.probes import probe_routes
 from twinhull.registry.access import Access
 from twinhull.registry.blobs import BlobHandlers
@@ -143,7 +144,13 @@ class _Worker:
         probes = Mounted(
             name="probes",
             prefixes=("/livez", "/readyz", "/metrics"),
-            face=routed("", probe_routes(self._readiness, self._metrics)),
+            face=routed(
+                "",
+                [
+                    *probe_routes(self._readiness, self._metrics),
+                    *front_routes(self._forwarding.origin_of, self._settings.external_url),
+                ],
+            ),
             render_error=render_harbor_error,
         )
         own = own_face(
