@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, names, robot_body, rows, site
+from twinhull.catalog.projects import OTHER_ITEMS_MAX
 
 __all__ = ["site"]
 
@@ -30,6 +31,7 @@ class TestMetadatas:
             ("POST ", {"auto_scan": "maybe"}, 400, "invalid value: maybe"),
             ("POST ", {"auto_scan": True}, 400, "Invalid json request"),
             ("POST ", {"severity": "bogus"}, 400, "invalid value for severity: bogus"),
+            ("POST ", {"severity": "unknown"}, 400, "invalid value for severity: unknown"),
             ("PUT public", {"auto_scan": "true"}, 400, "must contain public"),
             ("PUT nosuch", {"nosuch": "true"}, 404, "metadata nosuch of project 2 not found"),
             ("GET nosuch", None, 404, "metadata nosuch of project 2 not found"),
@@ -45,10 +47,48 @@ class TestMetadatas:
         reply = await site.admin(method, f"/projects/{project}/metadatas/{item}", body)
         assert (reply.status, reply.json()["errors"][0]["message"]) == (status, message)
 
-    async def test_items_that_nobody_knows_are_dropped_as_in_harbor(self, site: AccountsNode) -> None:
+    async def test_items_that_nobody_knows_are_kept_where_they_come_one_by_one(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "p")
-        assert (await site.admin("POST", f"/projects/{project}/metadatas/", {"nosuch": "1"})).status == 201
-        assert await site.admin.ok(200, "GET", f"/projects/{project}/metadatas/") == {"public": "false"}
+        path = f"/projects/{project}/metadatas"
+        assert (await site.admin("POST", f"{path}/", {"team": "red"})).status == 201
+        assert await site.admin.ok(200, "GET", f"{path}/") == {"public": "false", "team": "red"}
+        assert (await site.admin("POST", f"{path}/", {"team": "blue"})).status == 409
+        await site.admin.ok(200, "PUT", f"{path}/team", {"team": "blue"})
+        assert await site.admin.ok(200, "GET", f"{path}/team") == {"team": "blue"}
+        [found] = (await site.admin.ok(200, "GET", "/search?q=p"))["project"]
+        assert found["metadata"] == {"public": "false", "team": "blue"}
+        # Where a project is read or written as a whole there are only items that the description names.
+        assert (await site.admin.ok(200, "GET", "/projects/p"))["metadata"] == {"public": "false"}
+        await site.admin.ok(200, "PUT", "/projects/p", {"metadata": {"team": "green", "other": "1"}})
+        assert await site.admin.ok(200, "GET", path) == {"public": "false", "team": "blue"}
+        await site.admin.ok(200, "DELETE", f"{path}/team")
+        assert await site.admin.ok(200, "GET", path) == {"public": "false"}
+
+    async def test_items_of_an_earlier_project_are_not_in_one_of_the_same_name(self, site: AccountsNode) -> None:
+        project = await make_project(site.admin, "p")
+        assert (await site.admin("POST", f"/projects/{project}/metadatas/", {"team": "red"})).status == 201
+        await site.admin.ok(200, "DELETE", "/projects/p")
+        again = await make_project(site.admin, "p")
+        assert await site.admin.ok(200, "GET", f"/projects/{again}/metadatas/") == {"public": "false"}
+
+    async def test_so_many_items_that_nobody_knows_are_kept(self, site: AccountsNode) -> None:
+        path = f"/projects/{await make_project(site.admin, 'p')}/metadatas/"
+        for number in range(OTHER_ITEMS_MAX):
+            assert (await site.admin("POST", path, {f"item{number}": "1"})).status == 201
+        assert (await site.admin("POST", path, {"one-more": "1"})).status == 400
+        await site.admin.ok(200, "PUT", f"{path}item1", {"item1": "2"})
+        assert (await site.admin("POST", path, {"auto_scan": "true"})).status == 201
+
+    @pytest.mark.parametrize("sent", [{"k" * 256: "1"}, {"k": "v" * 256}, {"": "1"}, {"k": "a\0b"}, {"retention_id": "7"}])
+    async def test_item_that_cannot_be_kept_is_refused(self, site: AccountsNode, sent: dict[str, str]) -> None:
+        project = await make_project(site.admin, "p")
+        assert (await site.admin("POST", f"/projects/{project}/metadatas/", sent)).status == 400
+
+    @pytest.mark.parametrize(("sent", "kept"), [("Critical", "critical"), ("negligible", "none"), ("NONE", "none")])
+    async def test_severity_is_kept_in_the_words_of_its_scale(self, site: AccountsNode, sent: str, kept: str) -> None:
+        path = f"/projects/{await make_project(site.admin, 'p')}/metadatas/"
+        assert (await site.admin("POST", path, {"severity": sent})).status == 201
+        assert await site.admin.ok(200, "GET", f"{path}severity") == {"severity": kept}
 
     async def test_only_those_with_the_right_may(self, site: AccountsNode) -> None:
         await make_user(site, "alice")

@@ -12,9 +12,10 @@ from typing import Final
 from twinhull.auth.permissions import Role
 from twinhull.catalog.accounts import ADMIN, Written, written
 from twinhull.catalog.audit import note
-from twinhull.catalog.documents import delete_documents_of, set_document
+from twinhull.catalog.documents import create_document, delete_documents_of, set_document
 from twinhull.catalog.lives import lives_of_member
 from twinhull.catalog.quotas import begin_quota
+from twinhull.catalog.retention import pulled_within
 from twinhull.catalog.user_groups import GroupOf, group_to_add
 from twinhull.config.values import LEVELS
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
@@ -25,14 +26,15 @@ from twinhull.metadata.filtering import NUL
 from twinhull.metadata.groups import is_member_of
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, REGISTRY, ROBOT, member_key
-from twinhull.records.merge import Value
+from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, REGISTRY, RETENTION, ROBOT, member_key
+from twinhull.records.merge import Value, values_of
 
 LIBRARY: Final = "library"
 NAME_LENGTH_MAX: Final = 255
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
-# What a project's metadata may hold; values are strings, as in Harbor. Others are dropped without a word, as in Harbor.
+# What a project's metadata may hold; values are strings, as in Harbor. Others are kept where they come one by one, and
+# dropped without a word where the project is written as a whole, both as in Harbor.
 METADATA_KEYS: Final = (
     *("public", "enable_content_trust", "prevent_vul", "severity", "auto_scan", "reuse_sys_cve_allowlist"),
     # Of newer Harbors.
@@ -42,13 +44,21 @@ METADATA_KEYS: Final = (
     DURABILITY_KEY := "durability",
 )
 _DURABILITY_LEVELS: Final = ("", *LEVELS)
-METADATA_VALUE_LENGTH_MAX: Final = 255
+METADATA_LENGTH_MAX: Final = 255
+# So many items that nobody here knows a project keeps.
+OTHER_ITEMS_MAX: Final = 50
 # Each item is a field of its own, so that two nodes can change different ones at the same time.
 _METADATA_FIELD: Final = "metadata."
 # Shown with the others, and written by what they are about alone: the ids of the retention policy and of the scanner.
 RETENTION_KEY: Final = "retention_id"
 SCANNER_KEY: Final = "projectScanner"
-_KEPT_KEYS: Final = (*METADATA_KEYS, RETENTION_KEY, SCANNER_KEY)
+SHOWN_KEYS: Final = (*METADATA_KEYS, RETENTION_KEY, SCANNER_KEY)
+# Which registries a project can stand for, and for how many days after its last pull it keeps what came from there.
+PROXIED_TYPES: Final = (
+    *("docker-hub", "harbor", "azure-acr", "ali-acr", "aws-ecr", "google-gcr", "quay", "docker-registry"),
+    *("github-ghcr", "jfrog-artifactory"),
+)
+PROXY_RETENTION_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +90,15 @@ def metadata_fields(metadata: Mapping[str, str]) -> dict[str, Value]:
     """Return the known items as fields of a project's record; raises Invalid for one that can't be kept."""
     for key in METADATA_KEYS:
         value = metadata.get(key, "")
-        if len(value) > METADATA_VALUE_LENGTH_MAX or NUL in value:
-            raise Invalid(f"metadata {key} is too long or no text")
+        _require_text(key, value)
     if metadata.get(DURABILITY_KEY, "") not in _DURABILITY_LEVELS:
         raise Invalid(f"metadata {DURABILITY_KEY} must be {', '.join(LEVELS)} or empty")
     return {_METADATA_FIELD + key: metadata[key] for key in METADATA_KEYS if key in metadata}
+
+
+def _require_text(key: str, value: str) -> None:
+    if not 1 <= len(key) <= METADATA_LENGTH_MAX or len(value) > METADATA_LENGTH_MAX or NUL in key + value:
+        raise Invalid(f"metadata {key[:METADATA_LENGTH_MAX]} is too long or no text")
 
 
 class Projects:
@@ -120,6 +134,23 @@ class Projects:
                 transaction.put(PROJECT, name, {**fields, "updated_ms": transaction.now_ms()})
             if allowlist is not None:
                 set_document(transaction, ALLOWLIST, allowlist, project=name)
+            note(transaction, "update", "project", name, project=name)
+            return project.id
+
+        return await self._write(change)
+
+    async def add_other_metadata(self, name: str, key: str, value: str) -> Written:
+        """Keep an item of metadata that nobody here knows, for clients of their own; raises ProjectUnknown or Invalid."""
+        _require_text(key, value)
+        if key in (RETENTION_KEY, SCANNER_KEY):
+            raise Invalid(f"metadata {key} is set by what it is about")
+
+        def change(transaction: Transaction) -> int:
+            project = _existing(transaction, name)
+            if len(project.metadata.keys() - set(SHOWN_KEYS) - {key}) >= OTHER_ITEMS_MAX:
+                raise Invalid(f"a project keeps {OTHER_ITEMS_MAX} items of metadata that are not known here at most")
+            keep_alive(transaction, project)
+            transaction.put(PROJECT, name, {_METADATA_FIELD + key: value, "updated_ms": transaction.now_ms()})
             note(transaction, "update", "project", name, project=name)
             return project.id
 
@@ -239,18 +270,30 @@ def _create(transaction: Transaction, new: NewProject, fields: Mapping[str, Valu
     if queries.find_project(transaction.connection, new.name) is not None:
         raise Conflict(f"The project named {new.name} already exists")
     owner = new.owner or new.owner_shown
-    registry: str | None = None
-    if new.registry_id:
-        found = find_by_id(transaction.connection, REGISTRY, new.registry_id)
-        if found is None:
-            raise NotFound(f"registry {new.registry_id} not found")
-        registry = found.name
+    registry = _proxied(transaction, new.registry_id) if new.registry_id is not None else None
     number = _insert(
         transaction, new.name, owner, {_METADATA_FIELD + "public": "false", **fields, "registry": registry}, new.storage_limit
     )
     if new.owner and queries.find_user(transaction.connection, new.owner) is not None:
         _add_member(transaction, new.name, new.owner, Role.PROJECT_ADMIN)
+    if registry is not None:
+        # As in Harbor: what nobody pulls any more can be had from there again.
+        policy = create_document(transaction, RETENTION, pulled_within(PROXY_RETENTION_DAYS), project=new.name)
+        set_shown(transaction, new.name, RETENTION_KEY, str(policy))
     return number
+
+
+def _proxied(transaction: Transaction, number: int) -> str:
+    """Return the name of the registry with that id, or raise Invalid or NotFound when no project can stand for it."""
+    if number <= 0:
+        raise Invalid(f"{number} is invalid value of registry_id, it should be greater than 0")
+    found = find_by_id(transaction.connection, REGISTRY, number)
+    if found is None:
+        raise NotFound(f"registry {number} not found")
+    kind = str(found.fields.get("type"))
+    if kind not in PROXIED_TYPES:
+        raise Invalid(f"unsupported registry type {kind}")
+    return found.name
 
 
 def _insert(
@@ -263,7 +306,10 @@ def _insert(
         transaction.delete(ROBOT, key)
     delete_documents_of(transaction, name)
     # Metadata that was set in an earlier life would show through where this one says nothing.
-    unset = {"registry": None, **{_METADATA_FIELD + key: None for key in _KEPT_KEYS}}
+    unset = {"registry": None, **{_METADATA_FIELD + key: None for key in SHOWN_KEYS}}
+    before = transaction.get(PROJECT, name)
+    if before is not None:
+        unset |= {field: None for field in values_of(PROJECT, before) if field.startswith(_METADATA_FIELD)}
     number = transaction.next_id(PROJECT)
     now_ms = transaction.now_ms()
     complete = {"owner": owner, "created_ms": now_ms, "updated_ms": now_ms, **unset, **fields}
@@ -291,10 +337,17 @@ def set_shown(transaction: Transaction, name: str, key: str, value: str | None) 
     transaction.put(PROJECT, name, {_METADATA_FIELD + key: value, "updated_ms": transaction.now_ms()})
 
 
+def stand_for(transaction: Transaction, registry: str, renamed: str) -> None:
+    """Let the projects that stand for a registry's content go on doing so under its new name."""
+    for name in queries.projects_for_registry(transaction.connection, registry):
+        keep_alive(transaction, _existing(transaction, name))
+        transaction.put(PROJECT, name, {"registry": renamed})
+
+
 def keep_alive(transaction: Transaction, project: Project) -> None:
     """Make a project whose record is dead, and that lives through its artifacts only, a living one with all it had."""
     if transaction.values(PROJECT, project.name) is None:
-        items = {_METADATA_FIELD + key: project.metadata.get(key) for key in _KEPT_KEYS}
+        items = {_METADATA_FIELD + key: project.metadata.get(key) for key in {*SHOWN_KEYS, *project.metadata}}
         fields = {"owner": project.owner, "created_ms": project.created_ms, "updated_ms": project.updated_ms, **items}
         if project.registry:
             fields["registry"] = project.registry

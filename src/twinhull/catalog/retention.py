@@ -63,6 +63,25 @@ class Policy(msgspec.Struct):
     scope: Scope | None = None
 
 
+def pulled_within(days: int) -> dict[str, Any]:
+    """Return the fields of a policy that keeps what was pulled within so many days, and is carried out every midnight."""
+    anything = {"kind": "doublestar", "pattern": "**"}
+    rule = {
+        "id": 1,
+        "priority": 1,
+        "action": "retain",
+        "template": "nDaysSinceLastPull",
+        "params": {"nDaysSinceLastPull": days},
+        "tag_selectors": [{**anything, "decoration": "matches"}],
+        "scope_selectors": {"repository": [{**anything, "decoration": "repoMatches"}]},
+    }
+    return {
+        "algorithm": ALGORITHM,
+        "rules": [rule],
+        "trigger": {"kind": SCHEDULE, "settings": {"cron": "0 0 0 * * *"}},
+    }
+
+
 def require_policy(policy: Policy) -> Scope:
     """Return what a policy is for; raises Invalid for one that can't be, Conflict for two rules that are the same."""
     if policy.scope is None or policy.trigger is None:

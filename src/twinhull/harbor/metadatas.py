@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.catalog.projects import Projects
+from twinhull.catalog.accounts import Written
+from twinhull.catalog.projects import METADATA_KEYS, Projects
 from twinhull.harbor.access import Access
 from twinhull.harbor.requests import answer, nothing, on, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
@@ -21,7 +22,8 @@ _FLAGS: Final = frozenset(
         *("auto_sbom_generation", "reuse_sys_cve_allowlist", "proxy_cache_local_on_not_found", "proxy_referrer_api"),
     }
 )
-_SEVERITIES: Final = ("critical", "high", "medium", "low", "negligible", "none", "unknown")
+# As they are kept: what is negligible is none.
+_SEVERITIES: Final = {**{name: name for name in ("critical", "high", "medium", "low", "none")}, "negligible": "none"}
 _TRUE: Final = ("1", "t", "true")
 _FALSE: Final = ("0", "f", "false")
 
@@ -56,7 +58,7 @@ class MetadatasApi:
             raise Invalid("invalid request: there must be exactly one item")
         if sent.keys() & project.metadata.keys():
             raise Conflict("conflict metadata")
-        changed = await self._projects.change_metadata(project.name, sent)
+        changed = await self._write(project, *sent.popitem())
         return nothing(201, await self._access.settled(request, changed.seq))
 
     async def get(self, request: Request) -> Response:
@@ -72,7 +74,7 @@ class MetadatasApi:
         name = self._existing(request, project)
         if name not in sent:
             raise Invalid(f"must contain {name}")
-        changed = await self._projects.change_metadata(project.name, {name: sent[name]})
+        changed = await self._write(project, name, sent[name])
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def remove(self, request: Request) -> Response:
@@ -80,6 +82,11 @@ class MetadatasApi:
         _, project = await self._access.legacy_project(request, "metadata", "delete")
         removed = await self._projects.remove_metadata(project.name, self._existing(request, project))
         return nothing(headers=await self._access.settled(request, removed.seq))
+
+    async def _write(self, project: Project, name: str, value: str) -> Written:
+        if name in METADATA_KEYS:
+            return await self._projects.change_metadata(project.name, {name: value})
+        return await self._projects.add_other_metadata(project.name, name, value)
 
     @staticmethod
     def _existing(request: Request, project: Project) -> str:
@@ -103,7 +110,7 @@ def _checked(sent: dict[str, Any]) -> dict[str, str]:
         elif name == "severity":
             if lower not in _SEVERITIES:
                 raise Invalid(f"invalid value for severity: {value[:64]}")
-            found[name] = lower
+            found[name] = _SEVERITIES[lower]
         else:
             found[name] = value
     return found

@@ -93,7 +93,9 @@ class ProjectsApi:
         restricted = await self._guard.setting("project_creation_restriction") == "adminonly"
         is_person = caller.subject is not None and caller.token is None and not caller.subject.is_robot
         if not (is_person and (caller.is_admin or not restricted)) and not caller.may_in_system("project", "create"):
-            raise Denied("forbidden")
+            raise Denied("Only system admin can create project")
+        if body.registry_id is not None and not caller.is_admin:
+            raise Denied("Only system admin can create proxy cache project")
         if body.storage_limit is not None and body.storage_limit < -1:
             raise Invalid("bad request: invalid value for resource storage")
         metadata = _metadata(body)
@@ -124,6 +126,8 @@ class ProjectsApi:
         _, project = await self._access.project(request, ".", "update")
         body = await read_body(request, _ProjectBody)
         allowlist = body.cve_allowlist.checked() if body.cve_allowlist is not None else None
+        if body.cve_allowlist is not None and body.cve_allowlist.project_id not in (0, project.id):
+            raise Invalid(f"project_id in cve_allowlist must be {project.id} but it's {body.cve_allowlist.project_id}")
         changed = await self._projects.change_metadata(project.name, _metadata(body), allowlist=allowlist)
         return nothing(headers=await self._access.settled(request, changed.seq))
 

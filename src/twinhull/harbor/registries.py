@@ -16,12 +16,14 @@ from twinhull.auth.subjects import visible_to
 from twinhull.catalog.adapters import ADAPTERS
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document, rename_document
 from twinhull.catalog.foreign import Endpoint, Foreign, address_of
-from twinhull.harbor.access import Access, path_id
+from twinhull.catalog.projects import stand_for
+from twinhull.harbor.access import Access, legacy_id, path_id
+from twinhull.harbor.errors import PreconditionFailed
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.kit.clock import rfc3339
-from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
-from twinhull.metadata.accounts import Snapshot, list_projects
+from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
+from twinhull.metadata.accounts import Snapshot, list_projects, projects_for_registry
 from twinhull.metadata.documents import Document, find, find_by_id, list_documents
 from twinhull.metadata.filtering import NUL, Slice
 from twinhull.metadata.transaction import Transaction
@@ -141,13 +143,15 @@ class RegistriesApi:
                 rename_document(transaction, REGISTRY, registry.id, name)
             except Conflict:
                 raise Conflict(f"name '{name}' is already used") from None
+            if name != registry.name:
+                stand_for(transaction, registry.name, name)
             return change_document(transaction, REGISTRY, registry.id, fields)
 
         changed = await self._documents.write(change)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def delete(self, request: Request) -> Response:
-        """Delete an endpoint that no replication policy uses."""
+        """Delete an endpoint that no replication policy uses, and no project stands for."""
         registry = await self._registry(request, "Registry {} not found")
 
         def delete(transaction: Transaction) -> int:
@@ -158,6 +162,10 @@ class RegistriesApi:
                     raise PreconditionFailed(
                         f"Can't delete registry {registry.id},  {users} replication policies use it as {name} registry"
                     )
+            if proxies := projects_for_registry(transaction.connection, registry.name):
+                raise PreconditionFailed(
+                    f"Can't delete registry {registry.id},  {len(proxies)} proxy cache projects reference it"
+                )
             return delete_document(transaction, REGISTRY, registry.id)
 
         deleted = await self._documents.write(delete)
@@ -219,7 +227,7 @@ class RegistriesApi:
 
     async def _registry(self, request: Request, missing: str = "registry {} not found") -> Document:
         await self._access.admin(request)
-        return await self._find(path_id(request, "id", message="invalid registry id"), missing)
+        return await self._find(legacy_id(request, "id"), missing)
 
     async def _find(self, number: int, missing: str) -> Document:
         found = await self._access.read(lambda connection: find_by_id(connection, REGISTRY, number))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twinhull.auth.permissions import Grant, Role
+from twinhull.catalog.projects import SHOWN_KEYS
 from twinhull.kit.clock import rfc3339
 from twinhull.metadata.accounts import Member, Project, Robot, User
 from twinhull.metadata.documents import Document
@@ -91,7 +92,7 @@ def project_view(
         else {"creation_time": NEVER_TIME, "items": None, "update_time": NEVER_TIME}
     )
     if detailed:
-        view["metadata"] = dict(sorted(project.metadata.items()))
+        view["metadata"] = {key: value for key, value in sorted(project.metadata.items()) if key in SHOWN_KEYS}
         view["owner_name"] = project.owner
     view |= {"name": project.name, "owner_id": owner_id, "project_id": project.id}
     if registry is not None:
