@@ -303,7 +303,9 @@ class TestScanners:
         assert await alice.ok(200, "GET", "/projects/team/scanner") == {}
         assert (await alice("PUT", "/projects/team/scanner", {"uuid": "x"})).status == 403
         assert (await alice("GET", "/projects/team/scanner/candidates")).status == 403
-        assert (await site.anonymous("GET", "/projects/team/scanner")).status == 401
+        await make_project(site.admin, "open", public=True)
+        for name in ("team", "open"):
+            assert (await site.anonymous("GET", f"/projects/{name}/scanner")).status == 401
 
 
 class TestScans:

@@ -112,7 +112,7 @@ class TestCollections:
     async def test_what_is_not_there_is_not_found(self, site: AccountsNode, method: str, path: str, message: str) -> None:
         error = (await site.admin.ok(404, method, path))["errors"][0]
         assert error == {"code": "NOT_FOUND", "message": message}
-        assert (await site.admin("GET", "/system/gc/x")).status == 400
+        assert (await site.admin("GET", "/system/gc/x")).status == 422
 
 
 class TestSchedules:

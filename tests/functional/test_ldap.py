@@ -107,7 +107,7 @@ class TestPaths:
 
     async def test_group_that_the_directory_does_not_have_is_not_made(self, signing_in: AccountsNode) -> None:
         body = {"group_name": "g", "group_type": 1, "ldap_group_dn": f"cn=nosuch,ou=groups,{BASE}"}
-        assert (await signing_in.admin("POST", "/usergroups", body)).status == 404
+        assert (await signing_in.admin("POST", "/usergroups", body)).status == 400
         assert (await signing_in.admin("POST", "/usergroups", {**body, "ldap_group_dn": DEVS})).status == 201
 
     async def test_only_administrators_ask(self, site: AccountsNode) -> None:

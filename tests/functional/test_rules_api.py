@@ -109,12 +109,20 @@ class TestLabels:
         assert (await bob("POST", "/labels", {"name": "x", "scope": "p", "project_id": project})).status == 403
         assert (await alice("POST", "/labels", {"name": "x", "scope": "g"})).status == 403
         assert (await alice("PUT", f"/labels/{system}", {"name": "x", "scope": "g"})).status == 403
-        await carol.ok(200, "GET", f"/labels/{system}")
+        # As in Harbor: all see the list of the system's labels, and each by itself the administrators alone.
+        assert (await carol("GET", f"/labels/{system}")).status == 403
+        await site.admin.ok(200, "GET", f"/labels/{system}")
         await bob.ok(200, "GET", f"/labels/{own}")
         assert (await carol("GET", f"/labels/{own}")).status == 403
         assert (await carol("GET", f"/labels?scope=p&project_id={project}")).status == 403
         assert (await bob("DELETE", f"/labels/{own}")).status == 403
-        assert (await site.anonymous("GET", "/labels?scope=g")).status == 401
+        assert [one["name"] for one in await site.anonymous.ok(200, "GET", "/labels?scope=g")] == ["gold"]
+        assert (await site.anonymous("GET", f"/labels/{system}")).status == 401
+        assert (await site.anonymous("GET", f"/labels?scope=p&project_id={project}")).status == 401
+        assert (await site.anonymous("DELETE", f"/labels/{own}")).status == 401
+        # Whether there is such a project is told to administrators alone.
+        for api, status in ((site.admin, 404), (carol, 403), (site.anonymous, 401)):
+            assert (await api("GET", "/labels?scope=p&project_id=99999")).status == status
         await alice.ok(200, "DELETE", f"/labels/{own}")
 
 
@@ -149,8 +157,8 @@ class TestImmutability:
             ({"action": "retain"}, 400),
             ({"tag_selectors": [{"kind": "regex", "decoration": "matches", "pattern": "x"}]}, 400),
             ({"tag_selectors": [{"kind": "doublestar", "decoration": "matches", "pattern": ""}]}, 400),
-            ({"tag_selectors": "x"}, 422),
-            ({"priority": 2**70}, 422),
+            ({"tag_selectors": "x"}, 400),
+            ({"priority": 2**70}, 400),
         ],
     )
     async def test_rule_is_refused(self, site: AccountsNode, changed: dict[str, Any], status: int) -> None:
@@ -173,6 +181,34 @@ class TestImmutability:
             assert (await site.user(name, PASSWORD)("GET", path)).status == 403
             assert (await site.user(name, PASSWORD)("POST", path, RULE)).status == 403
         assert (await site.anonymous("GET", path)).status == 401
+
+
+@pytest.mark.parametrize("path", ["immutabletagrules", "webhook/policies"])
+async def test_what_is_no_json_is_a_bad_request_to_the_older_operations(site: AccountsNode, path: str) -> None:
+    project = await make_project(site.admin, "team")
+    reply = await site.admin("POST", f"/projects/{project}/{path}", b"{")
+    assert (reply.status, reply.json()["errors"][0]["message"]) == (400, "Invalid json request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/labels/x", 404),
+        ("GET", "/quotas/x", 404),
+        ("GET", "/projects/1/members/x", 404),
+        ("DELETE", "/projects/1/immutabletagrules/x", 404),
+        ("GET", "/replication/policies/x", 404),
+        ("GET", "/registries/x", 404),
+        ("GET", "/users/x", 400),
+        ("GET", "/robots/x", 422),
+        ("GET", "/system/gc/x", 422),
+        ("GET", "/retentions/x", 422),
+    ],
+)
+async def test_id_that_is_none_is_refused_as_the_operations_generation_does(
+    site: AccountsNode, method: str, path: str, status: int
+) -> None:
+    assert (await site.admin(method, path)).status == status
 
 
 class TestRetention:
@@ -239,7 +275,8 @@ class TestRetention:
         assert (await site.admin("GET", f"/retentions/{number}/executions/{made}/tasks/1")).status == 404
         await site.admin.ok(200, "PATCH", f"/retentions/{number}/executions/{made}", {"action": "stop"})
         assert (await site.admin("PATCH", f"/retentions/{number}/executions/{made}", {"action": "go"})).status == 400
-        assert (await site.admin("GET", f"/retentions/{number}/executions/99999/tasks")).status == 404
+        assert await site.admin.ok(200, "GET", f"/retentions/{number}/executions/99999/tasks") == []
+        assert (await site.admin("GET", "/retentions/99999/executions/1/tasks")).status == 400
         assert (await site.admin("POST", "/retentions/99999/executions", {"dry_run": True})).status == 400
 
     async def test_who_may_do_what_with_retention(self, site: AccountsNode) -> None:
@@ -323,6 +360,7 @@ class TestWebhooks:
         assert events["notify_type"] == ["http", "slack"]
         assert await site.admin.ok(200, "GET", f"/projects/{project}/webhook/jobs?policy_id={number}") == []
         assert (await site.admin("GET", f"/projects/{project}/webhook/jobs")).status == 400
+        assert (await site.admin("GET", f"/projects/{project}/webhook/jobs?policy_id=99999")).status == 400
         assert await site.admin.ok(200, "GET", f"{root}/policies/{number}/executions") == []
         assert (await site.admin("GET", f"/projects/{project}/webhook/policies/{number}/executions/7/tasks")).status == 404
         path = f"/projects/{project}/webhook/policies/{number}"
@@ -350,5 +388,9 @@ class TestWebhooks:
         assert (await alice("POST", path, WEBHOOK_BODY)).status == 403
         # A maintainer may list them, and is not shown what would let them send in the project's name.
         assert (await alice("GET", f"{path}/{number}")).status == 403
+        for listed_too in ("events", "lasttrigger"):
+            await alice.ok(200, "GET", f"/projects/{project}/webhook/{listed_too}")
+        other = await make_project(site.admin, "other")
+        assert (await site.admin("GET", f"/projects/{other}/webhook/policies/{number}")).status == 400
         assert (await site.user("bob", PASSWORD)("GET", path)).status == 403
         assert (await site.anonymous("GET", path)).status == 401

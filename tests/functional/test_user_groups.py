@@ -59,7 +59,9 @@ class TestUserGroups:
         assert await alice.ok(200, "GET", "/usergroups/search?groupname=G") == [
             {"id": number, "group_name": "g", "group_type": 3}
         ]
-        for method, path in (("POST", ""), ("GET", f"/{number}"), ("PUT", f"/{number}"), ("DELETE", f"/{number}")):
+        assert (await alice.ok(200, "GET", f"/usergroups/{number}"))["group_name"] == "g"
+        assert (await site.anonymous("GET", f"/usergroups/{number}")).status == 401
+        for method, path in (("POST", ""), ("PUT", f"/{number}"), ("DELETE", f"/{number}")):
             assert (await alice(method, f"/usergroups{path}", {"group_name": "x", "group_type": 2})).status == 403
         for path in ("/usergroups", "/usergroups/search?groupname=g"):
             assert (await site.anonymous("GET", path)).status == 401

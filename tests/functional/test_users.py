@@ -14,6 +14,7 @@ from tests.support.accounts import (
     add_member,
     make_project,
     make_user,
+    robot_body,
     rows,
     site,
     user_body,
@@ -84,6 +85,37 @@ class TestUsers:
             assert (reply.status, reply.json()) == (401, {"errors": [{"code": "UNAUTHORIZED", "message": "UnAuthorize"}]})
         assert (await alice.ok(200, "GET", f"/users/{number}"))["username"] == "alice"
 
+    async def test_users_that_are_not_there_are_not_found_by_anybody_who_may_search_them(self, site: AccountsNode) -> None:
+        await make_user(site, "alice")
+        for api in (site.admin, site.user("alice", PASSWORD)):
+            for method, path in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("PUT", "/sysadmin"), ("PUT", "/password")):
+                assert (await api(method, f"/users/99999{path}", {})).status == 404
+            assert (await api("GET", "/users/x")).status == 400
+        assert (await site.anonymous("GET", "/users/99999")).status == 401
+
+    async def test_whoever_asks_is_a_user_like_others(self, site: AccountsNode) -> None:
+        number = await make_user(site, "alice")
+        alice = site.user("alice", PASSWORD)
+        profile = {"email": "alice@y.io", "realname": "Alice"}
+        await alice.ok(200, "PUT", "/users/current", profile)
+        assert (await alice.ok(200, "GET", "/users/current"))["email"] == "alice@y.io"
+        assert (await alice("DELETE", "/users/current")).status == 403
+        own = await alice.ok(200, "GET", f"/users/{number}/permissions?scope=/project/1")
+        assert own == await alice.ok(200, "GET", "/users/current/permissions?scope=/project/1")
+        assert (await site.admin("GET", f"/users/{number}/permissions")).status == 403
+
+    async def test_a_robot_is_not_the_user_who_has_the_same_id(self, site: AccountsNode) -> None:
+        number = await make_user(site, "alice")
+        while True:
+            made = await site.admin.ok(201, "POST", "/robots", robot_body(f"r{number}", "library"))
+            if made["id"] >= number:
+                break
+            await site.admin.ok(200, "DELETE", f"/robots/{made['id']}")
+        assert made["id"] == number
+        robot = site.user(made["name"], made["secret"])
+        for method, path in (("GET", ""), ("PUT", ""), ("PUT", "/password"), ("GET", "/permissions"), ("DELETE", "")):
+            assert (await robot(method, f"/users/{number}{path}", {})).status == 403
+
     async def test_list_has_pages_filters_and_no_built_in_administrator(self, site: AccountsNode) -> None:
         for name in ("dev1", "dev2", "guest_x", "guestyx"):
             await make_user(site, name)
@@ -97,7 +129,8 @@ class TestUsers:
         assert names == ["guest_x"]
         found = await site.user("dev1", PASSWORD).ok(200, "GET", "/users/search?username=dev")
         assert [sorted(user) for user in found] == [["user_id", "username"]] * 2
-        assert (await site.admin("GET", "/users?page=0")).status == 400
+        for query in ("page=0", "page=x", "page_size=0", "page_size=-1"):
+            assert (await site.admin("GET", f"/users?{query}")).status == 400
         assert rows(await site.admin("GET", "/users?page=999999999999999999")) == []
 
     async def test_profile_is_changed_by_its_owner_and_keeps_addresses_unique(self, site: AccountsNode) -> None:

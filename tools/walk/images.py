@@ -83,7 +83,13 @@ SMALL: Final = _image(
     },
     noise(2000),
 )
-IMAGES: Final = {"small": SMALL, "seeded": _seeded("s1", "amd64", 3_000_000), "index": _index("amd64", "arm64", "s390x")}
+IMAGES: Final = {
+    "small": SMALL,
+    "seeded": _seeded("s1", "amd64", 3_000_000),
+    # More than the limit that is set later, and less than the one before.
+    "large": _seeded("s2", "amd64", 3_012_000),
+    "index": _index("amd64", "arm64", "s390x"),
+}
 _BIG: Final = noise(1_200_000)
 _REST: Final = noise(5_000)
 # The recording's digests, and what stands for them here.

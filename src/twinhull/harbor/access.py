@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from twinhull.auth.permissions import Allowance
 from twinhull.catalog.peers import Durability
+from twinhull.harbor.errors import Unprocessable
 from twinhull.harbor.system_rights import needed_grant
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectUnknown, Unauthenticated
 from twinhull.metadata import accounts
@@ -149,11 +150,19 @@ def is_id(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _ID_LENGTH_MAX
 
 
-def path_id(request: Request, name: str, *, message: str) -> int:
-    """Return the id in the path, or raise Invalid with that message."""
+def path_id(request: Request, name: str, *, message: str = "") -> int:
+    """Return the id in the path, or raise Unprocessable; Invalid where there is a message."""
+    text: str = request.path_params[name]
+    if is_id(text):
+        return int(text)
+    raise Invalid(message) if message else Unprocessable(f'{name} in path must be of type int64: "{text[:64]}"')
+
+
+def legacy_id(request: Request, name: str) -> int:
+    """Return the id in the path of an operation of the older generation, which has no path for anything else."""
     text: str = request.path_params[name]
     if not is_id(text):
-        raise Invalid(message)
+        raise path_not_found(request)
     return int(text)
 
 

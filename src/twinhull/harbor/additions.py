@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.additions import Additions
 from twinhull.catalog.labelling import Labelling
-from twinhull.harbor.access import Access, is_id
+from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.errors import Unprocessable
 from twinhull.harbor.places import ARTIFACT, Places
 from twinhull.harbor.requests import nothing, on, read_body
@@ -80,11 +80,9 @@ class ArtifactLabelsApi:
     async def remove(self, request: Request) -> Response:
         """Take a label off an artifact."""
         place, artifact = await self._places.artifact(request, "artifact-label", "delete")
-        text = request.path_params["label_id"]
-        if not is_id(text):
-            raise Unprocessable(f'label_id in path must be of type int64: "{text[:64]}"')
+        label = path_id(request, "label_id")
         try:
-            seq = await self._labelling.remove(place.repository, artifact.digest, int(text))
+            seq = await self._labelling.remove(place.repository, artifact.digest, label)
         except NotFound as error:
-            raise NotFound(f"reference with label {text} and artifact {artifact.id} not found") from error
+            raise NotFound(f"reference with label {label} and artifact {artifact.id} not found") from error
         return nothing(headers=await self._access.settled(request, seq))

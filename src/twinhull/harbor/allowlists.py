@@ -31,6 +31,7 @@ class _Item(msgspec.Struct):
 class AllowlistBody(msgspec.Struct):
     """A list as clients send it."""
 
+    project_id: int = 0
     expires_at: int | None = None
     items: list[_Item] = []
 
@@ -68,6 +69,8 @@ class AllowlistApi:
         """Put another list in its place."""
         await self._access.admin(request)
         body = await read_body(request, AllowlistBody, legacy=True)
+        if body.project_id:
+            raise Invalid(f"Non-zero project ID for system CVE allowlist: {body.project_id}.")
         changed = await self._documents.set(ALLOWLIST, body.checked())
         return nothing(headers=await self._access.settled(request, changed.seq))
 

@@ -18,7 +18,7 @@ from twinhull.catalog.chart_store import PROVENANCE_BYTES_MAX, ChartStore, Chart
 from twinhull.catalog.charts import CHART_BYTES_MAX
 from twinhull.catalog.labelling import Labelling
 from twinhull.catalog.projects import LIBRARY
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.content_views import label_view
 from twinhull.harbor.places import Places
 from twinhull.harbor.requests import answer, nothing, on, read_body
@@ -192,7 +192,7 @@ class ChartsApi:
         """Take a label off a version."""
         _, project = await self._allowed(request, _LABEL, "delete")
         found = await self._one(project, request)
-        number = path_id(request, "id", message="invalid label ID")
+        number = legacy_id(request, "id")
         seq = await self._labelling.remove(found.artifact.repository, found.artifact.digest, number)
         return nothing(headers=await self._access.settled(request, seq))
 

@@ -93,7 +93,7 @@ class ExportsApi:
 
     async def _export(self, request: Request) -> Execution:
         caller = await self._access.user(request)
-        number = path_id(request, "execution_id", message="invalid execution_id")
+        number = path_id(request, "execution_id")
         found = await execution_of(self._access, number, vendors=(VENDOR,), missing=f"execution with id: {number} not found")
         if found.fields.get("username") != caller.name:
             raise Denied("forbidden")

@@ -119,7 +119,7 @@ class GcApi:
 
     async def _collection(self, request: Request, message: str = "garbage collection execution {} not found") -> Collection:
         await self._access.admin(request)
-        number = path_id(request, "gc_id", message="invalid gc_id")
+        number = path_id(request, "gc_id")
         try:
             return await self._access.read(lambda connection: queries.collection(connection, number))
         except NotFound:

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import NUMBERED, Documents, change_document, create_document
 from twinhull.catalog.selectors import Selector, require_selectors
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.queries import OLDEST_FIRST, read_query
 from twinhull.harbor.requests import listed, located, nothing, on, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
@@ -67,7 +67,7 @@ class ImmutabilityApi:
     async def create(self, request: Request) -> Response:
         """Make a rule."""
         _, project = await self._access.project(request, "immutable-tag", "create")
-        fields = _fields(await read_body(request, _RuleBody))
+        fields = _fields(await read_body(request, _RuleBody, legacy=True))
 
         def create(transaction: Transaction) -> int:
             _require_new(transaction, project, fields)
@@ -79,7 +79,7 @@ class ImmutabilityApi:
     async def change(self, request: Request) -> Response:
         """Change a rule, or switch it off and on."""
         project, rule = await self._rule(request, "update")
-        body = await read_body(request, _RuleBody)
+        body = await read_body(request, _RuleBody, legacy=True)
         if body.id and body.id != int(request.path_params["immutable_rule_id"]):
             raise Invalid("the immutable_rule_id doesn't match the id in the payload body of ImmutableRule")
         fields = _fields(body)
@@ -99,7 +99,7 @@ class ImmutabilityApi:
 
     async def _rule(self, request: Request, action: str) -> tuple[Project, Document]:
         _, project = await self._access.project(request, "immutable-tag", action)
-        number = path_id(request, "immutable_rule_id", message="invalid immutable_rule_id")
+        number = legacy_id(request, "immutable_rule_id")
 
         def read(connection: Snapshot) -> Document:
             found = find_by_id(connection, IMMUTABILITY, number)

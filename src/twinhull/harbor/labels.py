@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, rename_document
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import LEGACY_UNAUTHORIZED, Access, legacy_id
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
 from twinhull.kit.clock import rfc3339
-from twinhull.kit.errors import Conflict, Invalid, NotFound
+from twinhull.kit.errors import Conflict, Invalid, NotFound, Unauthenticated
 from twinhull.metadata.accounts import Project, Snapshot, find_project, find_project_by_id
 from twinhull.metadata.documents import Document, find_by_id, list_documents
 from twinhull.metadata.filtering import NUL
@@ -54,8 +54,8 @@ class LabelsApi:
         ]
 
     async def list(self, request: Request) -> Response:
-        """Return the labels of the system, or those of a project."""
-        caller = await self._access.logged_in(request, legacy=True)
+        """Return the labels of the system, which anybody may see, or those of a project."""
+        caller = await self._access.caller(request)
         scope = request.query_params.get("scope", "")
         if scope not in (GLOBAL, PROJECT):
             raise Invalid(f"invalid scope: {scope[:64]}")
@@ -117,8 +117,10 @@ class LabelsApi:
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
     async def _label(self, request: Request, action: str) -> tuple[Document, Project | None]:
-        caller = await self._access.logged_in(request, legacy=True)
-        number = path_id(request, "label_id", message="invalid label ID")
+        caller = await self._access.caller(request)
+        if caller.is_anonymous and action != "read":
+            raise Unauthenticated(LEGACY_UNAUTHORIZED)
+        number = legacy_id(request, "label_id")
 
         def read(connection: Snapshot) -> tuple[Document, Project | None]:
             label = find_by_id(connection, LABEL, number)
@@ -127,8 +129,7 @@ class LabelsApi:
             return label, find_project(connection, label.project) if label.project else None
 
         label, project = await self._access.read(read)
-        if project is not None or action != "read":
-            await self._require(request, caller, project, action)
+        await self._require(request, caller, project, action)
         return label, project
 
     async def _require(self, request: Request, caller: Caller, project: Project | None, action: str) -> None:
@@ -144,6 +145,8 @@ class LabelsApi:
             raise Invalid("project_id is required")
         project = await self._project_of(number)
         if project is None:
+            # Whether there is such a project is nobody's business but the members'.
+            await self._access.admin(request, legacy=True)
             raise NotFound(f"project {number} not found")
         await self._access.require(caller, project, "label", "list", message=caller.name)
         return project

@@ -13,7 +13,7 @@ from twinhull.catalog.projects import Projects
 from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import GroupOf
 from twinhull.harbor import views
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.requests import Paging, answer, listed, located, nothing, on, read_body, read_paging
 from twinhull.kit.errors import Invalid, NotFound
 from twinhull.metadata import accounts
@@ -87,7 +87,7 @@ class MembersApi:
     async def get(self, request: Request) -> Response:
         """Return a member."""
         _, project = await self._access.legacy_project(request, "member", "read")
-        number = path_id(request, "member_id", message="invalid member id")
+        number = legacy_id(request, "member_id")
         member = await self._access.read(lambda connection: accounts.find_member(connection, project.name, number))
         if member is None:
             raise NotFound(f"project member {number} not found in project {project.id}")
@@ -96,7 +96,7 @@ class MembersApi:
     async def set_role(self, request: Request) -> Response:
         """Give a member another role."""
         _, project = await self._access.legacy_project(request, "member", "update")
-        number = path_id(request, "member_id", message="invalid member id")
+        number = legacy_id(request, "member_id")
         body = await read_body(request, _RoleBody, legacy=True)
         changed = await self._projects.set_role(project.name, number, body.role_id)
         return nothing(headers=await self._access.settled(request, changed.seq))
@@ -104,6 +104,6 @@ class MembersApi:
     async def remove(self, request: Request) -> Response:
         """Remove a member."""
         _, project = await self._access.legacy_project(request, "member", "delete")
-        number = path_id(request, "member_id", message="invalid member id")
+        number = legacy_id(request, "member_id")
         removed = await self._projects.remove_member(project.name, number)
         return nothing(headers=await self._access.settled(request, removed.seq))

@@ -166,7 +166,7 @@ class PreheatingApi:
     async def task_log(self, request: Request) -> Response:
         """Return what a task wrote, as text."""
         execution = await self._execution(request, "read")
-        return await ExecutionTasks(self._access, execution).log(path_id(request, "task_id", message="invalid task_id"))
+        return await ExecutionTasks(self._access, execution).log(path_id(request, "task_id"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class PreheatingApi:
 
     async def _execution(self, request: Request, action: str) -> Execution:
         _, policy = await self._policy(request, action)
-        number = path_id(request, "execution_id", message="invalid execution_id")
+        number = path_id(request, "execution_id")
         return await execution_of(self._access, number, vendors=(VENDOR,), vendor_id=policy.id)
 
 

@@ -106,7 +106,7 @@ class PurgesApi:
 
     async def _purge(self, request: Request) -> Execution:
         await self._access.admin(request)
-        number = path_id(request, "purge_id", message="invalid purge_id")
+        number = path_id(request, "purge_id")
         return await execution_of(self._access, number, vendors=(VENDOR,), missing=f"purge job with id {number} not found")
 
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.quotas import STORAGE, Quotas
-from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.access import Access, is_id, legacy_id
 from twinhull.harbor.queries import ListQuery, read_query
 from twinhull.harbor.requests import answer, listed, nothing, on, read_body
 from twinhull.kit.clock import rfc3339
-from twinhull.kit.errors import Invalid, NotFound
+from twinhull.kit.errors import NotFound
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.documents import Document, find_by_id, list_documents
@@ -50,15 +50,15 @@ class QuotasApi:
         await self._access.admin(request, legacy=True)
         query = read_query(request, legacy=True)
         reference, number = request.query_params.get("reference", "project"), request.query_params.get("reference_id", "")
-        if reference != "project" or (number and not is_id(number)):
-            raise Invalid(f"reference {reference[:64]} {number[:64]} not support")
+        if reference not in ("", "project") or (number and not is_id(number)):
+            return listed(request, [], total=0, paging=query.paging)
         shown, total = await self._access.read(lambda connection: _listed(connection, query, int(number) if number else None))
         return listed(request, shown, total=total, paging=query.paging)
 
     async def get(self, request: Request) -> Response:
         """Return a quota, to administrators; what it is of is not told, as in Harbor 2.2."""
         await self._access.admin(request, legacy=True)
-        number = path_id(request, "id", message="invalid quota ID")
+        number = legacy_id(request, "id")
 
         def read(connection: Snapshot) -> Json | None:
             document = find_by_id(connection, QUOTA, number)
@@ -72,7 +72,7 @@ class QuotasApi:
     async def change(self, request: Request) -> Response:
         """Set a project's limit, as an administrator."""
         await self._access.admin(request, legacy=True)
-        number = path_id(request, "id", message="invalid quota ID")
+        number = legacy_id(request, "id")
         body = await read_body(request, _QuotaBody, legacy=True)
         changed = await self._quotas.change(number, body.hard)
         return nothing(headers=await self._access.settled(request, changed.seq))

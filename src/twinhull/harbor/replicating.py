@@ -93,7 +93,7 @@ class ReplicatingApi:
     async def tasks(self, request: Request) -> Response:
         """Return an execution's tasks; of one that is unknown there are none, as in Harbor."""
         await self._access.admin(request)
-        number = path_id(request, "id", message="invalid execution id")
+        number = path_id(request, "id")
         query = read_query(request)
         wanted = replace(query.wanted, conditions=_conditions(request, {"status": _STATUSES}))
         found, total = await self._access.read(
@@ -109,13 +109,13 @@ class ReplicatingApi:
     async def task_log(self, request: Request) -> Response:
         """Return what a task wrote, as text."""
         execution = await self._execution(request, "replication execution {} not found")
-        number = path_id(request, "task_id", message="invalid task id")
+        number = path_id(request, "task_id")
         missing = f"replication task {number} not found"
         return await ExecutionTasks(self._access, execution).log(number, missing=missing)
 
     async def _execution(self, request: Request, missing: str) -> Execution:
         await self._access.admin(request)
-        number = path_id(request, "id", message="invalid execution id")
+        number = path_id(request, "id")
         return await execution_of(self._access, number, vendors=(VENDOR,), missing=missing.format(number))
 
 

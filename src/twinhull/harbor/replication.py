@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, rename_document
 from twinhull.catalog.replication import Policy, require_policy
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.registries import HIDDEN, registry_view
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
@@ -105,7 +105,7 @@ class ReplicationApi:
 
     async def _policy(self, request: Request) -> Document:
         await self._access.admin(request)
-        number = path_id(request, "id", message="invalid policy id")
+        number = legacy_id(request, "id")
         return await self._access.read(lambda connection: policy_of(connection, number))
 
     def _views(self, connection: Snapshot, request: Request, policies: Sequence[Document]) -> Sequence[dict[str, Any]]:

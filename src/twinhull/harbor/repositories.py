@@ -55,8 +55,8 @@ class RepositoriesApi:
         return await self._listed(request, [project.name])
 
     async def get(self, request: Request) -> Response:
-        """Return a repository."""
-        place = await self._places.repository(request, "repository", "read")
+        """Return a repository to those who may list it, as in Harbor: to anybody in a public project."""
+        place = await self._places.repository(request, "repository", "list")
 
         def read(connection: Snapshot) -> list[Json]:
             found = queries.find_repository(connection, place.repository)

@@ -133,6 +133,8 @@ def read_paging(request: Request, *, legacy: bool = False, size_default: int = P
     if legacy:
         if page < 1:
             raise Invalid("invalid page")
+        if size < 1:
+            raise Invalid("invalid page_size")
         return Paging(page=min(page, PAGE_MAX), size=min(size, PAGE_SIZE_MAX))
     if size > PAGE_SIZE_MAX:
         raise Unprocessable(f"page_size in query should be less than or equal to {PAGE_SIZE_MAX}")

@@ -157,9 +157,12 @@ class RetentionsApi:
         return nothing()
 
     async def tasks(self, request: Request) -> Response:
-        """Return an execution's tasks: one for each repository."""
+        """Return an execution's tasks: one for each repository; none of one that is not there, as in Harbor."""
         paging = read_paging(request)
-        execution = await self._execution(request, "list")
+        try:
+            execution = await self._execution(request, "list")
+        except NotFound:
+            return listed(request, [], total=0, paging=paging)
         found, total = await self._access.read(
             lambda connection: list_tasks(connection, execution=execution.id, part=paging.part)
         )
@@ -168,7 +171,7 @@ class RetentionsApi:
     async def task_log(self, request: Request) -> Response:
         """Return what a task wrote, as text."""
         execution = await self._execution(request, "read")
-        return await ExecutionTasks(self._access, execution).log(path_id(request, "tid", message="invalid tid"))
+        return await ExecutionTasks(self._access, execution).log(path_id(request, "tid"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class RetentionsApi:
         self, request: Request, action: str, *, unknown: type[Invalid] | type[NotFound] = NotFound
     ) -> tuple[Document, Project]:
         caller = await self._access.logged_in(request)
-        number = path_id(request, "id", message="invalid id")
+        number = path_id(request, "id")
 
         def read(connection: Snapshot) -> tuple[Document, Project]:
             policy = find_by_id(connection, RETENTION, number)
@@ -199,8 +202,8 @@ class RetentionsApi:
         return project
 
     async def _execution(self, request: Request, action: str) -> Execution:
-        policy, project = await self._policy(request, action)
-        number = path_id(request, "eid", message="invalid eid")
+        policy, project = await self._policy(request, action, unknown=Invalid)
+        number = path_id(request, "eid")
         missing = f"project: {project.id}, execution id {number} not found"
         return await execution_of(self._access, number, vendors=(VENDOR,), vendor_id=policy.id, missing=missing)
 

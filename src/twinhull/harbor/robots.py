@@ -111,7 +111,7 @@ class RobotsApi(RobotHandlers):
 
     async def _robot(self, request: Request, action: str) -> tuple[Caller, Robot]:
         caller = await self._access.logged_in(request)
-        number = path_id(request, "robot_id", message="invalid robot id")
+        number = path_id(request, "robot_id")
         robot = await self._access.read(lambda connection: accounts.find_robot_by_id(connection, number))
         if robot is None:
             raise NotFound(f"robot {number} not found")

@@ -85,7 +85,7 @@ class RobotsV1Api(RobotHandlers):
 
     async def _robot(self, request: Request, action: str) -> tuple[Caller, Robot]:
         caller, project = await self._access.project(request, "robot", action)
-        number = path_id(request, "robot_id", message="invalid robot id")
+        number = path_id(request, "robot_id")
         robot = await self._access.read(lambda connection: accounts.find_robot_by_id(connection, number))
         if robot is None or robot.project != project.name:
             raise NotFound(f"resource not found: cannot find robot with project id: {project.id} and id: {number}")

@@ -33,7 +33,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class _ChoiceBody(msgspec.Struct):
-    uuid: str
+    uuid: str = ""
 
 
 class _DefaultBody(msgspec.Struct):
@@ -102,7 +102,7 @@ class ScannersApi:
     async def make_default(self, request: Request) -> Response:
         """Make a scanner the default one."""
         scanner = await self._scanner(request)
-        body = await read_body(request, _DefaultBody)
+        body = await read_body(request, _DefaultBody, legacy=True)
         if not body.is_default:
             return nothing()
         changed = await self._scanners.make_default(scanner.uuid)
@@ -125,6 +125,7 @@ class ScannersApi:
 
     async def of_project(self, request: Request) -> Response:
         """Return the scanner that a project has chosen, or the default one; an empty object where there is neither."""
+        await self._access.logged_in(request)
         _, project = await self._access.project(request, "scanner", "read")
         found = await self._access.read(lambda connection: scanner_of(connection, project))
         return answer({} if found is None else _view(found))
@@ -132,9 +133,9 @@ class ScannersApi:
     async def choose(self, request: Request) -> Response:
         """Let a project have a scanner of its own."""
         _, project = await self._access.project(request, "scanner", "create")
-        body = await read_body(request, _ChoiceBody)
+        body = await read_body(request, _ChoiceBody, legacy=True)
         if not _ID.fullmatch(body.uuid):
-            raise Invalid("missing uuid of scanner")
+            raise Invalid("missing scanner uuid when setting project scanner")
         changed = await self._scanners.choose(project.name, body.uuid)
         return nothing(headers=await self._access.settled(request, changed.seq))
 

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import LDAP, UserGroups
-from twinhull.harbor.access import Access, path_id
+from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.requests import Paging, answer, listed, located, nothing, on, read_body, read_paging
 from twinhull.kit.errors import Invalid, NotFound
 from twinhull.metadata.documents import Document, find_by_id, list_documents
@@ -72,19 +72,19 @@ class UserGroupsApi:
         await self._access.admin(request, legacy=True)
         body = await read_body(request, _GroupBody, legacy=True)
         if body.group_type == LDAP and not await self._sign_in.has_group(body.ldap_group_dn):
-            raise NotFound(f"LDAP Group DN is not found: DN:{body.ldap_group_dn[:512]}")
+            raise Invalid(f"LDAP Group DN is not found: DN:{body.ldap_group_dn[:512]}")
         made = await self._groups.create(body.group_name, body.group_type, body.ldap_group_dn)
         return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})
 
     async def get(self, request: Request) -> Response:
-        """Return a group, to administrators."""
-        await self._access.admin(request, legacy=True)
+        """Return a group, to anybody who is logged in, as the list of them."""
+        await self._access.logged_in(request, legacy=True)
         return answer(_view(await self._group(request)))
 
     async def rename(self, request: Request) -> Response:
         """Give a group another name, as an administrator."""
         await self._access.admin(request, legacy=True)
-        number = path_id(request, "group_id", message="invalid user group ID")
+        number = legacy_id(request, "group_id")
         body = await read_body(request, _GroupBody, legacy=True)
         renamed = await self._groups.rename(number, body.group_name)
         return nothing(headers=await self._access.settled(request, renamed.seq))
@@ -92,7 +92,7 @@ class UserGroupsApi:
     async def delete(self, request: Request) -> Response:
         """Delete a group with its memberships, as an administrator."""
         await self._access.admin(request, legacy=True)
-        number = path_id(request, "group_id", message="invalid user group ID")
+        number = legacy_id(request, "group_id")
         deleted = await self._groups.delete(number)
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
@@ -103,7 +103,7 @@ class UserGroupsApi:
         )
 
     async def _group(self, request: Request) -> Document:
-        number = path_id(request, "group_id", message="invalid user group ID")
+        number = legacy_id(request, "group_id")
         group = await self._access.read(lambda connection: find_by_id(connection, USER_GROUP, number))
         if group is None:
             raise NotFound(f"user group {number} not found")

@@ -15,7 +15,7 @@ from twinhull.auth.service import Guard
 from twinhull.catalog.accounts import ADMIN, NewUser, Users
 from twinhull.catalog.oidc import NoProviderUser, OidcSignIn
 from twinhull.harbor import views
-from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.errors import PreconditionFailed
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
@@ -25,6 +25,7 @@ from twinhull.web.browsers import carries_session
 from twinhull.web.identity import Caller
 from twinhull.web.middleware import Forwarding
 
+_CURRENT: Final = "current"
 _NO_ADMIN: Final = "user does not have admin role"
 _SCOPE: Final = re.compile(r"/project/([0-9]{1,18})/?")
 
@@ -71,13 +72,13 @@ class UsersApi:
         """Return the routes; fixed words before ids."""
         return [
             on("/users", get=self.list, post=self.create),
-            on("/users/current", get=self.current),
-            on("/users/current/permissions", get=self.permissions),
+            on("/users/current", get=self.current, put=self.change, delete=self.delete),
             on("/users/search", get=self.search),
             on("/users/{user_id}", get=self.get, put=self.change, delete=self.delete),
             on("/users/{user_id}/password", put=self.set_password),
             on("/users/{user_id}/sysadmin", put=self.set_sysadmin),
             on("/users/{user_id}/cli_secret", put=self.set_cli_secret),
+            on("/users/{user_id}/permissions", get=self.permissions),
         ]
 
     async def list(self, request: Request) -> Response:
@@ -119,13 +120,16 @@ class UsersApi:
 
     async def current(self, request: Request) -> Response:
         """Return whoever asks."""
-        caller = await self._access.user(request)
-        user = await self._user(caller.subject.id if caller.subject else 0)
+        _, user = await self._named(request)
         return answer(views.user_view(user) | views.oidc_user_view(user, self._oidc.secret_of(user)))
 
     async def permissions(self, request: Request) -> Response:
         """Return what whoever asks may do in the project that the scope names; nothing for any other scope."""
         caller = await self._access.logged_in(request, legacy=True)
+        if request.path_params["user_id"] != _CURRENT:
+            caller, user = await self._named(request)
+            if not _is(caller, user):
+                raise Denied("User does not have permission")
         scope = _SCOPE.fullmatch(request.query_params.get("scope", ""))
         if scope is None:
             return answer([])
@@ -138,56 +142,51 @@ class UsersApi:
 
     async def get(self, request: Request) -> Response:
         """Return a user to administrators and to themselves."""
-        _, number = await self._self_or_admin(request)
-        return answer(views.user_view(await self._user(number)))
+        _, user = await self._self_or_admin(request)
+        return answer(views.user_view(user))
 
     async def change(self, request: Request) -> Response:
         """Change a user's profile, as an administrator or as themselves."""
-        _, number = await self._self_or_admin(request)
+        _, user = await self._self_or_admin(request)
         body = await read_body(request, _ProfileBody, legacy=True)
-        await self._user(number)
-        changed = await self._users.change_profile(number, email=body.email, realname=body.realname, comment=body.comment)
+        changed = await self._users.change_profile(user.id, email=body.email, realname=body.realname, comment=body.comment)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def set_password(self, request: Request) -> Response:
         """Give a user another password; whoever changes their own says the old one."""
-        caller, number = await self._self_or_admin(request)
+        caller, user = await self._self_or_admin(request)
         body = await read_body(request, _PasswordBody, legacy=True)
-        user = await self._user(number)
         if user.source:
             raise Denied(f"the password of {user.name} is not kept here but by {user.source}")
         if caller.subject is not None and caller.subject.id == user.id:
             await self._require_old_password(request, user.name, body.old_password)
-        changed = await self._users.set_password(number, body.new_password)
+        changed = await self._users.set_password(user.id, body.new_password)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def set_cli_secret(self, request: Request) -> Response:
         """Give somebody who signs in at a provider another secret for command-line clients; an empty one is made up."""
-        _, number = await self._self_or_admin(request)
+        _, user = await self._self_or_admin(request)
         if not await self._oidc.is_on():
             raise PreconditionFailed(f"the auth mode has to be oidc auth, not {await self._oidc.mode()}")
         body = await read_body(request, _SecretBody, legacy=True)
         try:
-            changed = await self._oidc.set_secret(number, body.secret)
+            changed = await self._oidc.set_secret(user.id, body.secret)
         except NoProviderUser as error:
             raise PreconditionFailed(error.message) from error
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def set_sysadmin(self, request: Request) -> Response:
         """Make a user a system administrator, or no more."""
-        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
-        number = path_id(request, "user_id", message="invalid user Id")
+        user = await self._for_admin(request)
         body = await read_body(request, _SysadminBody, legacy=True)
-        await self._user(number)
-        changed = await self._users.set_sysadmin(number, sysadmin=body.sysadmin_flag)
+        changed = await self._users.set_sysadmin(user.id, sysadmin=body.sysadmin_flag)
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def delete(self, request: Request) -> Response:
         """Delete a user, as an administrator."""
-        caller = await self._access.admin(request, message=_NO_ADMIN, legacy=True)
-        number = path_id(request, "user_id", message="invalid user Id")
-        await self._user(number)
-        deleted = await self._users.delete(number, by=caller.subject.id if caller.subject else 0)
+        user = await self._for_admin(request)
+        caller = await self._access.caller(request)
+        deleted = await self._users.delete(user.id, by=caller.subject.id if caller.subject else 0)
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
     async def _require_registration(self, request: Request) -> None:
@@ -199,15 +198,29 @@ class UsersApi:
         if not carries_session(request.scope):
             raise Denied("self-registration cannot be triggered via API")
 
-    async def _self_or_admin(self, request: Request) -> tuple[Caller, int]:
-        caller = await self._access.user(request)
-        text: str = request.path_params["user_id"]
-        number = int(text) if is_id(text) else None
-        if not caller.is_admin and (caller.token is not None or caller.subject is None or caller.subject.id != number):
+    async def _self_or_admin(self, request: Request) -> tuple[Caller, User]:
+        """Return the caller and the user that the path names, who are one, unless the caller is an administrator."""
+        caller, user = await self._named(request)
+        if not caller.is_admin and not _is(caller, user):
             raise Denied(_NO_ADMIN)
-        if number is None:
-            raise Invalid("invalid user Id")
-        return caller, number
+        return caller, user
+
+    async def _for_admin(self, request: Request) -> User:
+        """Return the user that the path names, to an administrator."""
+        _, user = await self._named(request)
+        await self._access.admin(request, message=_NO_ADMIN, legacy=True)
+        return user
+
+    async def _named(self, request: Request) -> tuple[Caller, User]:
+        """Return the caller and the user that the path names.
+
+        Whether there is such a user anybody may know who is logged in: they may search users too.
+        """
+        if request.path_params.get("user_id", _CURRENT) == _CURRENT:
+            caller = await self._access.user(request)
+            return caller, await self._user(caller.subject.id if caller.subject else 0)
+        caller = await self._access.logged_in(request, legacy=True)
+        return caller, await self._user(path_id(request, "user_id", message="invalid user Id"))
 
     async def _user(self, number: int) -> User:
         user = await self._access.read(lambda connection: accounts.find_user_by_id(connection, number))
@@ -221,3 +234,9 @@ class UsersApi:
         address = self._forwarding.client_of(request.scope)
         if await self._guard.by_password(name, password, address=address) is None:
             raise Unauthenticated("incorrect old_password")
+
+
+def _is(caller: Caller, user: User) -> bool:
+    """Tell whether somebody is that user, by password or session. Robots have ids of their own, which users have too."""
+    subject = caller.subject
+    return subject is not None and not subject.is_robot and caller.token is None and subject.id == user.id

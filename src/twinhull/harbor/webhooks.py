@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.documents import Documents, change_document, rename_document
 from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET_TYPES, Policy, Target, require_policy
-from twinhull.harbor.access import Access, is_id, path_id
+from twinhull.harbor.access import Access, is_id, legacy_id, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
@@ -60,7 +60,7 @@ class WebhooksApi:
 
     async def events(self, request: Request) -> Response:
         """Return which events can be told, and how."""
-        await self._access.project(request, _RESOURCE, "read")
+        await self._access.project(request, _RESOURCE, "list")
         formats = [{"notify_type": HTTP, "formats": PAYLOAD_FORMATS}]
         return answer({"event_type": EVENT_TYPES, "notify_type": TARGET_TYPES, "payload_formats": formats})
 
@@ -77,7 +77,7 @@ class WebhooksApi:
     async def create(self, request: Request) -> Response:
         """Make a policy."""
         caller, project = await self._access.project(request, _RESOURCE, "create")
-        body = await read_body(request, Policy)
+        body = await read_body(request, Policy, legacy=True)
         if body.id:
             raise Invalid(f"cannot accept policy creating request with ID: {body.id}")
         require_policy(body)
@@ -96,7 +96,7 @@ class WebhooksApi:
     async def change(self, request: Request) -> Response:
         """Change a policy."""
         _, policy = await self._policy(request, "update")
-        body = await read_body(request, Policy)
+        body = await read_body(request, Policy, legacy=True)
         require_policy(body)
         fields = self._fields(body, policy)
 
@@ -116,14 +116,14 @@ class WebhooksApi:
     async def test(self, request: Request) -> Response:
         """Say that nothing is sent yet, so that a target can't be tried out."""
         await self._access.project(request, _RESOURCE, "create")
-        require_policy(await read_body(request, Policy))
+        require_policy(await read_body(request, Policy, legacy=True))
         raise PreconditionFailed("this release keeps webhook policies and does not send by them")
 
     # -- what was sent ---------------------------------------------------------------------------------------------
 
     async def last_triggers(self, request: Request) -> Response:
         """Return, for each policy and event, when it was sent last."""
-        _, project = await self._access.project(request, _RESOURCE, "read")
+        _, project = await self._access.project(request, _RESOURCE, "list")
         found, _ = await self._access.read(lambda connection: list_documents(connection, WEBHOOK, project=project.name))
         shown = [
             {
@@ -144,7 +144,10 @@ class WebhooksApi:
         text = request.query_params.get("policy_id", "")
         if not is_id(text):
             raise Invalid(f"invalid policy_id: {text[:64]}")
-        await self._access.read(lambda connection: _policy_of(connection, project, int(text)))
+        try:
+            await self._access.read(lambda connection: _policy_of(connection, project, int(text)))
+        except NotFound as error:
+            raise Invalid(f"policy {text} not found") from error
         query = read_query(request)
         found, total = await self._access.read(
             lambda connection: list_executions(
@@ -165,18 +168,18 @@ class WebhooksApi:
     async def task_log(self, request: Request) -> Response:
         """Return what a task wrote, as text."""
         execution = await self._execution(request)
-        return await ExecutionTasks(self._access, execution).log(path_id(request, "task_id", message="invalid task_id"))
+        return await ExecutionTasks(self._access, execution).log(path_id(request, "task_id"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _policy(self, request: Request, action: str) -> tuple[Project, Document]:
         _, project = await self._access.project(request, _RESOURCE, action)
-        number = path_id(request, "webhook_policy_id", message="invalid webhook_policy_id")
+        number = legacy_id(request, "webhook_policy_id")
         return project, await self._access.read(lambda connection: _policy_of(connection, project, number))
 
     async def _execution(self, request: Request) -> Execution:
         _, policy = await self._policy(request, "read")
-        number = path_id(request, "execution_id", message="invalid execution_id")
+        number = path_id(request, "execution_id")
         missing = f"execution {number} not found in policy {policy.id}"
         return await execution_of(self._access, number, vendors=(VENDOR,), vendor_id=policy.id, missing=missing)
 
@@ -231,8 +234,10 @@ def _headers(policy: Document | None) -> Sequence[str]:
 
 def _policy_of(connection: Snapshot, project: Project, number: int) -> Document:
     found = find_by_id(connection, WEBHOOK, number)
-    if found is None or found.project != project.name:
+    if found is None:
         raise NotFound(f"notification policy {number} not found")
+    if found.project != project.name:
+        raise Invalid(f"notification policy {number} does not belong to project {project.id} in URL")
     return found
 
 
