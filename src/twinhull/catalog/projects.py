@@ -24,6 +24,7 @@ from twinhull.metadata.accounts import Member, Project
 from twinhull.metadata.documents import find_by_id
 from twinhull.metadata.filtering import NUL
 from twinhull.metadata.groups import is_member_of
+from twinhull.metadata.repositories import projects_for_registry
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import ALLOWLIST, MEMBER, PROJECT, REGISTRY, RETENTION, ROBOT, member_key
@@ -339,7 +340,7 @@ def set_shown(transaction: Transaction, name: str, key: str, value: str | None) 
 
 def stand_for(transaction: Transaction, registry: str, renamed: str) -> None:
     """Let the projects that stand for a registry's content go on doing so under its new name."""
-    for name in queries.projects_for_registry(transaction.connection, registry):
+    for name in projects_for_registry(transaction.connection, registry):
         keep_alive(transaction, _existing(transaction, name))
         transaction.put(PROJECT, name, {"registry": renamed})
 

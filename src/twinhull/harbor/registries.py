@@ -23,9 +23,10 @@ from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
-from twinhull.metadata.accounts import Snapshot, list_projects, projects_for_registry
+from twinhull.metadata.accounts import Snapshot, list_projects
 from twinhull.metadata.documents import Document, find, find_by_id, list_documents
 from twinhull.metadata.filtering import NUL, Slice
+from twinhull.metadata.repositories import projects_for_registry
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import LABEL, REGISTRY, REPLICATION_POLICY, document_key
 from twinhull.records.merge import Value

@@ -177,11 +177,6 @@ def find_projects(connection: Connection, names: Iterable[str]) -> dict[str, Pro
     return {row["name"]: _project(row) for row in connection.execute(query).mappings()}
 
 
-def projects_for_registry(connection: Connection, registry: str) -> list[str]:
-    """Return the names of the projects that stand for the content of the registry of that name."""
-    return list(connection.execute(select(projects.c.name).where(equals(projects.c.registry, registry))).scalars())
-
-
 def find_project_by_id(connection: Connection, number: int) -> Project | None:
     """Return the project with that id, or with that other id."""
     row = connection.execute(select(projects).where(projects.c.id == number).order_by(projects.c.name)).mappings().first()

@@ -142,3 +142,8 @@ def count_artifacts(connection: Connection, names: list[str]) -> dict[str, int]:
         )
         counts.update((row[0], row[1]) for row in connection.execute(query))
     return counts
+
+
+def projects_for_registry(connection: Connection, registry: str) -> list[str]:
+    """Return the names of the projects that stand for the content of the registry of that name."""
+    return list(connection.execute(select(projects.c.name).where(equals(projects.c.registry, registry))).scalars())
