@@ -19,9 +19,10 @@ from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.config.bandwidth import parse_limits
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.kit.errors import BlobUnknown, PeerUnavailable, ProtocolError
+from twinhull.kit.errors import BlobUnknown, NotAMember, PeerUnavailable, ProtocolError, StorageFull
 from twinhull.peer.bulk import BulkServer
 from twinhull.peer.port import PeerPort
+from twinhull.replication.bulk_client import BulkClient
 from twinhull.replication.certificates import server_name
 from twinhull.replication.long_line import LongLine, round_trip_s
 from twinhull.replication.pace import Pace
@@ -37,16 +38,30 @@ HALF = len(CONTENT) // 2
 
 
 class OpenGate:
-    """Lets everybody in whose certificate is the cluster's."""
+    """Lets everybody in whose certificate is the cluster's, as long as it is open."""
 
     def __init__(self) -> None:
         self.admitted = 0
+        self.is_open = True
 
     def admit(self, certificate: object) -> str:
         """Return a name."""
-        self.admitted += 1
         assert certificate, "no certificate was demanded"
+        if not self.is_open:
+            raise NotAMember("removed")
+        self.admitted += 1
         return "peer"
+
+
+class CountedBulkServer(BulkServer):
+    """Counts connections, and lets a test close them."""
+
+    def serve(self, connection: socket.socket) -> None:
+        """Keep another name for the connection."""
+        self.connections.append(connection.dup())
+        super().serve(connection)
+
+    connections: list[socket.socket]
 
 
 class Port:
@@ -65,6 +80,14 @@ class Port:
         self.session: ClientSession | None = None
         # What is answered to a question.
         self.answer = b""
+        self.bulk: CountedBulkServer | None = None
+        self.clients: list[PeerClient] = []
+
+    @property
+    def connections(self) -> list[socket.socket]:
+        """All connections for bytes that there were."""
+        assert self.bulk is not None
+        return self.bulk.connections
 
     def on_sent(self, _node: str, count: int) -> None:
         """Count."""
@@ -76,20 +99,25 @@ class Port:
         bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
         assert self.session is not None
         tls = self.trust.client_context()
-        return PeerClient(
-            self.node,
-            f"127.0.0.1:{self.number}",
-            session=self.session,
-            tls=tls,
-            bulk_tls=bulk_tls,
-            long_line=self.long_line,
-        )
+        address = f"127.0.0.1:{self.number}"
+        bulk = BulkClient(self.node, address, tls=bulk_tls, clock=SystemClock(), long_line=self.long_line)
+        client = PeerClient(self.node, address, session=self.session, tls=tls, bulk=bulk)
+        self.clients.append(client)
+        return client
 
 
 @asynccontextmanager
 async def listening(port: Port) -> AsyncIterator[None]:
     """Serve until the block is left."""
-    bulk = BulkServer(port.gate, port.blobs, port.tails, tls=port.trust.server_context(), on_sent=port.on_sent, pace=port.pace)  # type: ignore[arg-type]
+    bulk = port.bulk = CountedBulkServer(
+        port.gate,  # type: ignore[arg-type]
+        port.blobs,
+        port.tails,
+        tls=port.trust.server_context(),
+        on_sent=port.on_sent,
+        pace=port.pace,
+    )
+    bulk.connections = []
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
@@ -114,6 +142,10 @@ async def listening(port: Port) -> AsyncIterator[None]:
                 yield
         finally:
             await served.close()
+            for client in port.clients:
+                client.cut()
+            for connection in bulk.connections:
+                connection.close()
             await asyncio.to_thread(bulk.close)
             await runner.cleanup()
 
@@ -131,6 +163,11 @@ def download(client: PeerClient, start: int = 0) -> bytes:
     return bytes(received)
 
 
+def full(_piece: memoryview) -> None:
+    """Take nothing."""
+    raise StorageFull
+
+
 async def test_member_gets_a_blob_whole_and_from_an_offset_on(port: Port) -> None:
     port.blobs.put(DIGEST, CONTENT)
     async with listening(port):
@@ -138,6 +175,43 @@ async def test_member_gets_a_blob_whole_and_from_an_offset_on(port: Port) -> Non
         assert await asyncio.to_thread(download, client) == CONTENT
         assert await asyncio.to_thread(download, client, 1000) == CONTENT[1000:]
         assert port.sent_bytes == 2 * len(CONTENT) - 1000
+
+
+async def test_blobs_one_after_the_other_share_a_connection(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    async with listening(port):
+        client = port.client()
+        for _ in range(3):
+            assert await asyncio.to_thread(download, client) == CONTENT
+            with pytest.raises(BlobUnknown):
+                await asyncio.to_thread(client.download, digest_of(b"other"), 0, bytearray().extend)
+        assert len(port.connections) == 1
+        # What was given up in the middle is not taken up by the next one.
+        with pytest.raises(StorageFull):
+            await asyncio.to_thread(client.download, DIGEST, 0, full)
+        assert await asyncio.to_thread(download, client) == CONTENT
+        assert len(port.connections) == 2
+
+
+async def test_connection_that_the_peer_closed_meanwhile_is_opened_anew(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    async with listening(port):
+        client = port.client()
+        for number in range(1, 4):
+            assert await asyncio.to_thread(download, client) == CONTENT
+            assert len(port.connections) == number
+            port.connections[-1].shutdown(socket.SHUT_RDWR)
+
+
+async def test_node_that_is_removed_gets_nothing_over_a_connection_that_is_open(port: Port) -> None:
+    port.blobs.put(DIGEST, CONTENT)
+    async with listening(port):
+        client = port.client()
+        assert await asyncio.to_thread(download, client) == CONTENT
+        port.gate.is_open = False
+        with pytest.raises(PeerUnavailable, match="answered 403"):
+            await asyncio.to_thread(download, client)
+        assert len(port.connections) == 1
 
 
 async def test_big_blob_over_a_long_line_comes_in_ranges_and_whole(port: Port) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from twinhull.kit.errors import ProtocolError
+from twinhull.replication.bulk_client import BulkClient
 from twinhull.replication.peer_client import PeerClient
 from twinhull.replication.protocol import VectorAnswer
 
@@ -28,7 +29,7 @@ class Answered(PeerClient):
 def client() -> Answered:
     """A client that dials nobody."""
     tls = ssl.create_default_context()
-    return Answered("n2", "127.0.0.1:1", session=cast("aiohttp.ClientSession", None), tls=tls, bulk_tls=tls)
+    return Answered("n2", "127.0.0.1:1", session=cast("aiohttp.ClientSession", None), tls=tls, bulk=cast("BulkClient", None))
 
 
 async def test_answer_is_read(client: Answered) -> None:

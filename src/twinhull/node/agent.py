@@ -68,7 +68,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             store=store,
             blobs=FilesystemBlobs(settings.data_dir),
             page=SyncPage(settings.run_dir / "in-sync"),
-            call=peer_clients(session, trust),
+            call=peer_clients(session, trust, clock),
             executor=executor,
             clock=clock,
             settings=_engine_settings(settings),

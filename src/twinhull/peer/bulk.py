@@ -14,6 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from twinhull.blobs.store import BlobStore
 from twinhull.kit.digest import parse_digest
 from twinhull.kit.errors import BlobUploadUnknown, Invalid, NotFound, ProtocolError, TwinhullError
 from twinhull.peer.gate import Gate
+from twinhull.replication.bulk_client import IDLE_S
 from twinhull.replication.pace import Pace
 from twinhull.replication.protocol import BULK_PROTOCOL
 from twinhull.replication.tails import Tails
@@ -39,6 +41,8 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 _THREADS_MAX: Final = 128
 # A peer that takes nothing for so long is given up.
 _STALL_TIMEOUT_S: Final = 20.0
+# A connection without a request keeps its thread for so long: longer than peers keep one that they do not use.
+_IDLE_TIMEOUT_S: Final = 2 * IDLE_S
 _LINE_BYTES_MAX: Final = 8192
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _REASONS: Final = http.client.responses
@@ -96,8 +100,12 @@ class BulkServer:
             try:
                 connection.settimeout(_STALL_TIMEOUT_S)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with self._tls.wrap_socket(connection, server_side=True) as secured:
-                    self._answer(secured)
+                with self._tls.wrap_socket(connection, server_side=True) as secured, secured.makefile("rb") as lines:
+                    while words := lines.readline(_LINE_BYTES_MAX).split():
+                        secured.settimeout(_STALL_TIMEOUT_S)
+                        if not self._answer(secured, words, lines):
+                            return
+                        secured.settimeout(_IDLE_TIMEOUT_S)
             except OSError as error:
                 log.debug("peer left", error=str(error))
             except Exception:  # a fault of ours must be seen, and the thread has others to serve
@@ -106,11 +114,13 @@ class BulkServer:
                 with self._lock:
                     self._open.discard(handle)
 
-    def _answer(self, connection: ssl.SSLSocket) -> None:
+    def _answer(self, connection: ssl.SSLSocket, words: list[bytes], lines: BufferedReader) -> bool:
+        """Answer one request, and tell whether another one may follow on this connection."""
         path = ""
         try:
+            # Each time: a node may have been removed since its last request.
             node = self._gate.admit(connection.getpeercert())
-            path, start, end = _read_request(connection)
+            path, start, end = _read_request(words, lines)
             _, _, name = path.rpartition("/")
             if path == f"/peer/v1/blobs/{name}":
                 self._send_blob(connection, node, name, start, end)
@@ -123,8 +133,13 @@ class BulkServer:
             # A peer asks for blobs and uploads wherever they might be; that some are not here is no news.
             tell = log.debug if status == http.client.NOT_FOUND else log.info
             tell("peer request refused", path=path[:200], status=status, error=str(error))
+            # After a request that was not understood nobody knows where the next one begins.
+            goes_on = isinstance(error, NotFound)
             body = msgspec.json.encode({"error": str(error)})
-            connection.sendall(_head(status, b"Content-Type: application/json", b"Content-Length: %d" % len(body)) + body)
+            headers = [b"Content-Type: application/json", b"Content-Length: %d" % len(body)]
+            connection.sendall(_head(status, *headers, *([] if goes_on else [b"Connection: close"])) + body)
+            return goes_on
+        return True
 
     def _send_blob(self, connection: ssl.SSLSocket, node: str, name: str, start: int, end: int | None) -> None:
         digest = parse_digest(name)
@@ -165,14 +180,12 @@ class BulkServer:
             connection.sendall(_LAST_CHUNK)
 
 
-def _read_request(connection: ssl.SSLSocket) -> tuple[str, int, int | None]:
+def _read_request(words: list[bytes], lines: BufferedReader) -> tuple[str, int, int | None]:
     """Return the path, and from which offset up to which other one it is wanted; None for up to its end."""
-    with connection.makefile("rb") as lines:
-        words = lines.readline(_LINE_BYTES_MAX).split()
-        try:
-            headers = http.client.parse_headers(lines)
-        except http.client.HTTPException as error:
-            raise ProtocolError("a peer's request cannot be read") from error
+    try:
+        headers = http.client.parse_headers(lines)
+    except http.client.HTTPException as error:
+        raise ProtocolError("a peer's request cannot be read") from error
     if len(words) != 3 or words[0] != b"GET":
         raise Invalid("this connection takes GET only")
     asked = _RANGE.fullmatch(headers.get("Range", ""))
@@ -182,4 +195,4 @@ def _read_request(connection: ssl.SSLSocket) -> tuple[str, int, int | None]:
 
 def _head(status: int, *headers: bytes) -> bytes:
     first = f"HTTP/1.1 {status} {_REASONS.get(status, '')}".encode("ascii")
-    return b"\r\n".join((first, *headers, b"Connection: close", b"", b""))
+    return b"\r\n".join((first, *headers, b"", b""))

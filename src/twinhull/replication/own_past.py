@@ -11,6 +11,7 @@ from typing import Final
 import aiohttp
 import structlog
 
+from twinhull.kit.clock import Clock
 from twinhull.kit.errors import TwinhullError, Unavailable
 from twinhull.metadata import members
 from twinhull.metadata.members import Node
@@ -32,7 +33,7 @@ def settle_own_past(store: Store, trust: Trust) -> None:
     """Let the node write under a new origin if its database is an old copy, or may be one and there are peers to mistake it."""
     with store.read() as connection:
         others = [node for node in members.nodes(connection) if node.id != store.node]
-    settle_by_answers(store, asyncio.run(_ask(others, trust)) if others else [])
+    settle_by_answers(store, asyncio.run(_ask(others, trust, store.clock)) if others else [])
 
 
 def settle_by_answers(store: Store, vectors: Sequence[VersionVector | None]) -> None:
@@ -68,10 +69,10 @@ async def check_own_past(
     raise Unavailable(message)
 
 
-async def _ask(nodes: Sequence[Node], trust: Trust) -> list[VersionVector | None]:
+async def _ask(nodes: Sequence[Node], trust: Trust, clock: Clock) -> list[VersionVector | None]:
     """Return what each of the nodes has applied, None for one that does not answer."""
     async with aiohttp.ClientSession() as session:
-        call = peer_clients(session, trust)
+        call = peer_clients(session, trust, clock)
         return await asyncio.gather(*(_vector_of(call(node)) for node in nodes))
 
 

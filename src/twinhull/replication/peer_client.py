@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -13,12 +11,13 @@ from typing import Final, TypeVar
 import aiohttp
 import msgspec
 
+from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobUnknown, NotAMember, PeerUnavailable, ProtocolError
+from twinhull.kit.errors import NotAMember, PeerUnavailable, ProtocolError
 from twinhull.metadata.members import Node
 from twinhull.records.change import Change, VersionVector
+from twinhull.replication.bulk_client import BulkClient, unavailable
 from twinhull.replication.certificates import server_name
-from twinhull.replication.long_line import DEFAULT_LINE, LongLine, fetch_in_order, round_trip_s
 from twinhull.replication.protocol import (
     BULK_PROTOCOL,
     CLOSED_FOR_CAUSE,
@@ -49,13 +48,9 @@ from twinhull.replication.protocol import (
 )
 from twinhull.replication.trust import Trust
 
-# Read into a buffer of this size, and hashed while it is still in the processor's cache; TLS hands over less at a time.
-_READ_BYTES: Final = 256 * 1024
 _CONNECT_TIMEOUT_S: Final = 2.0
 # Name, connection, TLS and the change to a stream, over a line of any length.
 _DIAL_TIMEOUT_S: Final = 4.0
-# A transfer that brings no byte for this long is broken off and tried again, elsewhere if need be.
-_STALL_TIMEOUT_S: Final = 20.0
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -102,20 +97,14 @@ class PeerClient:
         *,
         session: aiohttp.ClientSession,
         tls: ssl.SSLContext,
-        bulk_tls: ssl.SSLContext,
-        long_line: LongLine = DEFAULT_LINE,
+        bulk: BulkClient,
     ) -> None:
-        """Take the peer's id, its HOST:PORT, what to call it with (for questions, and for bytes), and what a long line is."""
+        """Take the peer's id, its HOST:PORT, and what to call it with: for questions, and for bytes."""
         self.node = node
         self.address = address
         self._session = session
         self._tls = tls
-        self._bulk_tls = bulk_tls
-        self._long_line = long_line
-        # A peer of an older release sends all of a blob, or its end.
-        self._takes_ranges = True
-        # Connections over which threads read just now.
-        self._reading: set[_NamedConnection] = set()
+        self._bulk = bulk
 
     def _url(self, path: str) -> str:
         return f"https://{self.address}/peer/v1{path}"
@@ -135,9 +124,9 @@ class PeerClient:
         except aiohttp.WSServerHandshakeError as error:
             if error.status == http.client.FORBIDDEN:
                 raise NotAMember(f"peer {self.node} says that this node is not a member of its cluster") from error
-            raise _unavailable(self.node, self.address, error) from error
+            raise unavailable(self.node, self.address, error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unavailable(self.node, self.address, error) from error
+            raise unavailable(self.node, self.address, error) from error
         return WebSocketSource(stream)
 
     async def _post(self, path: str, body: msgspec.Struct, *, timeout_s: float) -> bytes:
@@ -155,7 +144,7 @@ class PeerClient:
                     raise ProtocolError(message)
                 return content
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unavailable(self.node, self.address, error) from error
+            raise unavailable(self.node, self.address, error) from error
 
     async def find(self, kind: str, key: str, *, timeout_s: float) -> list[Change]:
         """Return the peer's record of that key and those it needs; nothing if it has none."""
@@ -211,79 +200,28 @@ class PeerClient:
     # -- blocking: whole blobs and growing uploads -------------------------------------------------------------------
 
     def download(self, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
-        """Hand the blob's bytes from `start` on to the sink, piece by piece; much of it over a long line comes in ranges.
-
-        Raises BlobUnknown when the peer does not have it, PeerUnavailable when the connection breaks; whatever the sink
-        raises passes through.
-        """
-        path, missing = f"/blobs/{digest}", BlobUnknown(f"peer {self.node} has no blob {digest}")
-        end = self._read(path, start, sink, missing=missing, may_split=self._takes_ranges)
-        if end is not None:
-
-            def read(first: int, last: int) -> bytearray:
-                content = bytearray()
-                self._read(path, first, content.extend, missing=missing, end=last)
-                return content
-
-            fetch_in_order(read, start, end, sink, self._long_line)
+        """Hand the blob's bytes from `start` on to the sink, as BulkClient does."""
+        self._bulk.download(digest, start, sink)
 
     def follow(self, upload_id: str, start: int, sink: Callable[[memoryview], None]) -> None:
-        """Hand the bytes of a growing upload from `start` on to the sink until it ends; fails like `download`."""
-        self._read(f"/uploads/{upload_id}", start, sink, missing=BlobUnknown(f"peer {self.node} has no upload {upload_id}"))
+        """Hand the bytes of a growing upload from `start` on to the sink, as BulkClient does."""
+        self._bulk.follow(upload_id, start, sink)
 
     def cut(self) -> None:
         """Break off what threads are reading: each of them fails at once with PeerUnavailable."""
-        for connection in list(self._reading):
-            connection.cut()
-
-    def _read(
-        self,
-        path: str,
-        start: int,
-        sink: Callable[[memoryview], None],
-        *,
-        missing: BlobUnknown,
-        end: int | None = None,
-        may_split: bool = False,
-    ) -> int | None:
-        """Read; or return where it ends, and have read nothing, when it is better fetched in ranges."""
-        host, _, port = self.address.rpartition(":")
-        if not port.isdecimal():
-            raise PeerUnavailable(f"peer {self.node} has an address that cannot be: {self.address[:100]!r}")
-        connection = _NamedConnection(host, int(port), tls=self._bulk_tls, name=server_name(self.node))
-        self._reading.add(connection)
-        try:
-            is_part = start > 0 or end is not None
-            headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if is_part else {}
-            connection.request("GET", f"/peer/v1{path}", headers=headers)
-            # Asked now: the connection is the answer's as soon as that begins.
-            away_s = round_trip_s(connection.sock) if may_split else 0.0
-            with connection.getresponse() as response:
-                if response.status == http.client.NOT_FOUND:
-                    raise missing
-                if response.status != (http.client.PARTIAL_CONTENT if is_part else http.client.OK):
-                    self._takes_ranges = self._takes_ranges and response.status != http.client.OK
-                    message = f"peer {self.node} answered {response.status} to GET {path}"
-                    raise PeerUnavailable(message)
-                left = response.length or 0
-                if may_split and self._long_line.is_worth_it(away_s, left):
-                    return start + left
-                if end is not None and left != end - start:
-                    raise PeerUnavailable(f"peer {self.node} has less of {path} than it said")
-                _pour(response, sink)
-        except (OSError, http.client.HTTPException) as error:
-            raise _unavailable(self.node, self.address, error) from error
-        finally:
-            self._reading.discard(connection)
-            connection.close()
-        return None
+        self._bulk.cut()
 
 
-def peer_clients(session: aiohttp.ClientSession, trust: Trust) -> Callable[[Node], PeerClient]:
+def peer_clients(session: aiohttp.ClientSession, trust: Trust, clock: Clock) -> Callable[[Node], PeerClient]:
     """Return what makes a client for a member, with this node's certificate."""
     tls, bulk_tls = trust.client_context(), trust.client_context()
     bulk_tls.set_alpn_protocols([BULK_PROTOCOL])
-    return lambda node: PeerClient(node.id, node.address, session=session, tls=tls, bulk_tls=bulk_tls)
+
+    def client(node: Node) -> PeerClient:
+        bulk = BulkClient(node.id, node.address, tls=bulk_tls, clock=clock)
+        return PeerClient(node.id, node.address, session=session, tls=tls, bulk=bulk)
+
+    return client
 
 
 def _read(answer: bytes, form: type[Answer]) -> Answer:
@@ -291,46 +229,3 @@ def _read(answer: bytes, form: type[Answer]) -> Answer:
         return msgspec.msgpack.decode(answer, type=form)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"a peer's answer cannot be read: {error}") from error
-
-
-def _pour(response: http.client.HTTPResponse, sink: Callable[[memoryview], None]) -> None:
-    """Read in full buffers, and check that the body was not cut short."""
-    expected = response.length
-    received = 0
-    buffer = memoryview(bytearray(_READ_BYTES))
-    while count := response.readinto(buffer):
-        received += count
-        sink(buffer[:count])
-    if expected is not None and received != expected:
-        raise http.client.IncompleteRead(b"", expected - received)
-
-
-class _NamedConnection(http.client.HTTPSConnection):
-    """A connection to an address whose certificate must bear another name: a node's, wherever it runs."""
-
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext, name: str) -> None:
-        super().__init__(host.strip("[]"), port, timeout=_CONNECT_TIMEOUT_S, context=tls)
-        self._tls = tls
-        self._name = name
-        self._is_cut = False
-
-    def connect(self) -> None:
-        """Connect, and check the peer's certificate against its node name."""
-        http.client.HTTPConnection.connect(self)
-        self.sock.settimeout(_STALL_TIMEOUT_S)
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
-        if self._is_cut:
-            raise ConnectionAbortedError("cut off")
-
-    def cut(self) -> None:
-        """Let whoever reads or writes in another thread fail at once."""
-        self._is_cut = True
-        if self.sock is not None:
-            # Not SSLSocket's own: that one would hand out what lies in the socket undeciphered.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-
-def _unavailable(node: str, address: str, error: BaseException) -> PeerUnavailable:
-    reason = str(error) or type(error).__name__
-    return PeerUnavailable(f"peer {node} at {address} does not answer: {reason}")
