@@ -75,6 +75,7 @@ class Node:
 
     def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
         self.blobs = FilesystemBlobs(folder)
+        self.threads = threads
         self.peers: list[Peer] = []
         self.named = True
         self.folder = folder

@@ -41,7 +41,7 @@ async def test_followed_upload_becomes_the_blob_when_its_end_is_announced(node: 
     assert node.blobs.stat(DIGEST) is None
     node.following.upload_ended(UPLOAD, DIGEST, 0)
     # Who wants it now waits for what is under way.
-    node.transfers.want(DIGEST, len(CONTENT))
+    node.transfers.backlog.want(DIGEST, len(CONTENT))
     transfer = node.transfers.start(DIGEST, len(CONTENT))
     assert transfer.upload_id == f"follow-{UPLOAD}"
     await transfer.ended

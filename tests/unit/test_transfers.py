@@ -57,15 +57,15 @@ async def test_all_who_want_a_blob_share_one_transfer(node: Node) -> None:
     node.peers = [peer]
     first = node.transfers.start(DIGEST, len(CONTENT))
     assert node.transfers.start(DIGEST, len(CONTENT)) is first
-    node.transfers.want(DIGEST, len(CONTENT))
-    assert node.transfers.wanted_bytes == len(CONTENT)
+    node.transfers.backlog.want(DIGEST, len(CONTENT))
+    assert node.transfers.backlog.size_bytes == len(CONTENT)
     assert await first.wait_beyond(0) == PIECE
     assert await node.transfers.wait_beyond(DIGEST, first.number, 0) == PIECE
     peer.going.set()
     await first.ended
     assert await node.transfers.wait_beyond(DIGEST, first.number, 0) is None
     assert len(peer.asked) == 1
-    assert node.transfers.wanted_bytes == node.transfers.wanted_blobs == 0
+    assert node.transfers.backlog.size_bytes == node.transfers.backlog.blobs == 0
 
 
 async def test_broken_transfer_goes_on_at_the_next_peer_where_it_was(node: Node) -> None:
@@ -131,22 +131,22 @@ async def test_blob_that_no_peer_has_is_unavailable_at_once(node: Node) -> None:
 
 
 async def test_wanted_blob_is_asked_for_again_as_soon_as_a_peer_is_back(node: Node) -> None:
-    node.transfers.want(DIGEST, len(CONTENT))
+    node.transfers.backlog.want(DIGEST, len(CONTENT))
     await until(lambda: node.transfers.running(DIGEST) is None)
     node.peers = [Peer("a", content=CONTENT)]
     for _ in range(100):
-        node.transfers.retry_now()
+        node.transfers.backlog.retry_now()
         await asyncio.sleep(0)
-        if not node.transfers.wanted_blobs:
+        if not node.transfers.backlog.blobs:
             break
     await until(lambda: node.blobs.stat(DIGEST) is not None)
-    await until(lambda: node.transfers.wanted_blobs == 0)
+    await until(lambda: node.transfers.backlog.blobs == 0)
 
 
 async def test_blob_that_nothing_names_any_more_is_not_wanted_for_ever(node: Node) -> None:
     node.named = False
-    node.transfers.want(DIGEST, len(CONTENT))
-    await until(lambda: node.transfers.wanted_blobs == 0)
+    node.transfers.backlog.want(DIGEST, len(CONTENT))
+    await until(lambda: node.transfers.backlog.blobs == 0)
 
 
 async def test_full_disk_ends_the_transfer_and_a_later_one_goes_on(node: Node) -> None:
@@ -179,9 +179,9 @@ async def test_small_blob_of_the_stream_is_stored_and_not_fetched(node: Node) ->
     digest = digest_of(content)
     peer = Peer("a", content=content)
     node.peers = [peer]
-    node.transfers.want(digest, len(content))
+    node.transfers.backlog.want(digest, len(content))
     node.transfers.inline(digest, content)
-    await until(lambda: node.transfers.wanted_blobs == 0)
+    await until(lambda: node.transfers.backlog.blobs == 0)
     assert node.blobs.read(digest, 0, 10) == content
     assert peer.asked == []
 
@@ -192,7 +192,7 @@ async def test_small_blob_of_the_stream_that_is_another_one_is_fetched_instead(n
     peer = Peer("a", content=content)
     node.peers = [peer]
     node.transfers.inline(digest, b"wrong")
-    node.transfers.want(digest, INLINE_BLOB_BYTES_MAX)
+    node.transfers.backlog.want(digest, INLINE_BLOB_BYTES_MAX)
     await until(lambda: node.blobs.stat(digest) is not None)
     assert peer.asked == [(digest, 0)]
 

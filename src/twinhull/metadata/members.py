@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, union_all
 
 from twinhull.kit.digest import Digest
 from twinhull.metadata.tables import accounts
@@ -121,12 +121,16 @@ def a_manifest_naming(connection: Connection, repository: str, blob: str) -> str
 
 def named_blobs_page(connection: Connection, after: str, limit: int) -> list[tuple[Digest, int]]:
     """Return digest and size of blobs that some manifest or link names, in the order of digests, after one of them."""
-    named = (
-        select(manifest_blobs.c.blob.label("digest"), manifest_blobs.c.size.label("size"))
-        .where(manifest_blobs.c.required.is_(True), manifest_blobs.c.blob > after)
-        .union_all(select(blob_links.c.digest, blob_links.c.size).where(blob_links.c.digest > after))
-        .subquery()
+    in_manifests = select(manifest_blobs.c.blob.label("digest"), func.max(manifest_blobs.c.size).label("size")).where(
+        manifest_blobs.c.required.is_(True), manifest_blobs.c.blob > after
     )
+    linked = select(blob_links.c.digest, func.max(blob_links.c.size).label("size")).where(blob_links.c.digest > after)
+    # Each part of its own is read along an index no further than it must be; together they would be read whole for each page.
+    parts = (
+        part.group_by(digest).order_by(digest).limit(limit).subquery()
+        for part, digest in ((in_manifests, manifest_blobs.c.blob), (linked, blob_links.c.digest))
+    )
+    named = union_all(*map(select, parts)).subquery()
     query = select(named.c.digest, func.max(named.c.size)).group_by(named.c.digest).order_by(named.c.digest).limit(limit)
     return [(Digest(row[0]), int(row[1])) for row in connection.execute(query)]
 

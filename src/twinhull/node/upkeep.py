@@ -62,6 +62,6 @@ def _collecting(settings: Settings, engine: Engine, access: Access, metrics: Met
 
 
 def _scrubbing(settings: Settings, engine: Engine, access: Access, mending: Mending, metrics: Metrics) -> Scrubbing:
-    scrubber = Scrubber(access=access, blobs=engine.blobs, copies=engine.transfers, looks=mending, clock=engine.clock)
+    scrubber = Scrubber(access=access, blobs=engine.blobs, copies=engine.transfers.backlog, looks=mending, clock=engine.clock)
     notes = Notes(settings.data_dir / "scrub.json")
     return Scrubbing(scrubber, notes, access=access, clock=engine.clock, settings=settings.scrub, metrics=metrics)

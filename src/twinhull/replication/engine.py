@@ -109,7 +109,7 @@ class Engine:
             is_named=partial(is_named, store),
             jitter=jitter,
         )
-        self._wants = Wants(store, blobs, self.transfers, executor=executor)
+        self._wants = Wants(store, blobs, self.transfers.backlog, executor=executor)
         self.following = Following(blobs, self.transfers, executor=executor)
         self.sent_bytes: dict[str, int] = {}  # of blobs, by peer
         self._counting = threading.Lock()
@@ -129,7 +129,7 @@ class Engine:
         self.acknowledgements.wrote(self._settled)
         await in_thread(self.executor, self.following.drop_leftovers)
         await self.neighbours.refresh()
-        self.spawn(self._wants.all_missing())
+        self.spawn(self._wants.look_for_ever())
         self.spawn(self._watch_log())
         self.spawn(self._tidy_for_ever())
         self.started.set()
@@ -283,7 +283,7 @@ class Engine:
             for puller in reachable:
                 puller.distrust()
         if self._reachable - before:
-            self.transfers.retry_now()
+            self.transfers.backlog.retry_now()
         hidden = {neighbour.node.id for neighbour in self.neighbours.all()} - self._reachable
         if any(hidden & puller.peer_hears for puller in reachable):
             # A peer hears somebody whom this node can't hear, and alone confirms what is written there: always ask it.

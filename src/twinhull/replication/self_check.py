@@ -156,13 +156,13 @@ class SelfCheck:
 
     async def _fetch(self, faulty: list[tuple[Digest, int]]) -> None:
         """Let the blobs come from peers, for a while; what has another size than it should is put aside."""
-        transfers = self._engine.transfers
+        backlog = self._engine.transfers.backlog
         for digest, size in faulty:
             await in_thread(self._engine.executor, self._put_aside, digest, size)
-            transfers.want(digest, size)
-        transfers.retry_now()
+            backlog.want(digest, size)
+        backlog.retry_now()
         for _ in range(_BLOBS_LOOKS):
-            if not any(transfers.is_coming(digest) for digest, _ in faulty):
+            if not any(backlog.is_coming(digest) for digest, _ in faulty):
                 return
             await asyncio.sleep(_BLOBS_LOOK_S)
 

@@ -21,19 +21,15 @@ from twinhull.kit.errors import (
     Unavailable,
 )
 from twinhull.kit.fail_points import fail_point
+from twinhull.replication.backlog import Backlog
 from twinhull.replication.peer import Peer
-from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread, to_its_end
 from twinhull.replication.transfer import Transfer
 
 log = structlog.get_logger(__name__)
 
 _ATTEMPTS_MAX: Final = 4
-_BACKGROUND_RUNNING_MAX: Final = 3
 _BACKOFF_MIN_S: Final = 0.5
-_BACKOFF_MAX_S: Final = 30.0
-# A small blob travels in the stream, beside the change that names it: it gets this long before it is asked for.
-_INLINE_GRACE_S: Final = 0.25
 # Peers remembered for having sent other bytes than a digest says, so that another is asked first the next time.
 _LIARS_MAX: Final = 1000
 # Failed transfers that are remembered, for readers that hold on to them.
@@ -63,21 +59,17 @@ class Transfers:
         self._sources = sources
         self._executor = executor
         self._movers = movers
-        self._is_named = is_named
         self._jitter = jitter
         self._running: dict[Digest, Transfer] = {}
-        self._wanted: dict[Digest, int] = {}
-        self._failing: set[Digest] = set()
         self._failed: dict[int, None] = {}
         # Uploads with the first part of a blob, whose rest is to be added to them.
         self.begun: dict[Digest, str] = {}
         self._liars: dict[tuple[str, Digest], None] = {}
-        self._background = asyncio.Semaphore(_BACKGROUND_RUNNING_MAX)
-        self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.received_bytes: dict[str, int] = {}
         # By peer and how they ended ("ok" or "failed").
         self.ended: dict[tuple[str, str], int] = {}
+        self.backlog = Backlog(self, executor=executor, is_named=is_named, jitter=jitter)
 
     # -- by need ---------------------------------------------------------------------------------------------------
 
@@ -197,66 +189,16 @@ class Transfers:
         self.received_bytes[node] = self.received_bytes.get(node, 0) + count
         transfer.grew(offset)
 
+    def arrived(self, digest: Digest) -> None:
+        """Take note that a blob is on disk."""
+        self.begun.pop(digest, None)
+        self.backlog.drop(digest)
+
     def count(self, node: str, outcome: str) -> None:
         """Count a transfer that ended."""
         self.ended[node, outcome] = self.ended.get((node, outcome), 0) + 1
 
-    # -- in the background -----------------------------------------------------------------------------------------
-
-    def want(self, digest: Digest, size: int) -> None:
-        """Fetch a blob that a record names, when there is room; asked for again until it is here, or nothing names it."""
-        if digest not in self._wanted:
-            self._wanted[digest] = size
-            self.spawn(self._fetch_wanted(digest, size))
-
-    def is_coming(self, digest: Digest) -> bool:
-        """Tell whether a wanted blob may arrive any moment: since the last `retry_now` it has not failed to."""
-        return digest in self._wanted and digest not in self._failing
-
-    def retry_now(self) -> None:
-        """Ask for wanted blobs at once: a peer is there again."""
-        self._failing.clear()
-        self._hurry.set()
-        self._hurry = asyncio.Event()
-
-    @property
-    def wanted_bytes(self) -> int:
-        """How many bytes of blobs are still to come."""
-        return sum(self._wanted.values())
-
-    @property
-    def wanted_blobs(self) -> int:
-        """How many blobs are still to come."""
-        return len(self._wanted)
-
-    async def _fetch_wanted(self, digest: Digest, size: int) -> None:
-        failures = 0
-        if size <= INLINE_BLOB_BYTES_MAX and digest not in self._running:
-            await asyncio.sleep(_INLINE_GRACE_S)
-        while digest in self._wanted:
-            async with self._background:
-                try:
-                    if digest in self._wanted:
-                        await asyncio.shield(self.start(digest, size).ended)
-                    return
-                except TwinhullError:
-                    failures += 1
-                    self._failing.add(digest)
-            if not await in_thread(self._executor, self._is_named, digest):
-                self.arrived(digest)
-                return
-            delay_s = min(_BACKOFF_MAX_S, _BACKOFF_MIN_S * 2 ** min(failures, 10)) * (0.5 + self._jitter.random() / 2)
-            try:
-                async with asyncio.timeout(delay_s):
-                    await self._hurry.wait()
-            except TimeoutError:
-                continue
-
-    def arrived(self, digest: Digest) -> None:
-        """Take note that a blob is on disk, or wanted no more."""
-        self._wanted.pop(digest, None)
-        self.begun.pop(digest, None)
-        self._failing.discard(digest)
+    # -- with the stream -------------------------------------------------------------------------------------------
 
     def inline(self, digest: Digest, content: bytes) -> None:
         """Store a small blob that came with the stream; until it is stored, nobody else fetches it."""
