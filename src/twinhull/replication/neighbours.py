@@ -102,6 +102,8 @@ class Neighbours:
                 self.is_removed = True
                 # Who removed it waits for its confirmation.
                 await asyncio.sleep(_LAST_WORDS_S)
+            # A node that leaves is removed for a moment, and then a cluster of its own.
+            self.is_removed = is_removed
             wanted = {node.id: node for node in known if node.id != self._store.node and not is_removed}
             for node_id, neighbour in list(self._all.items()):
                 if wanted.get(node_id) != neighbour.node:
