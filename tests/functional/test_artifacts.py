@@ -296,6 +296,7 @@ class TestCopying:
         index = await push_index(site.admin, "library/app", "v1", {child: {}})
         sbom = await push(site.admin, "library/app", config={"s": 1}, subject=subject(index))
         await make_project(site.admin, "team")
+        assert (await site.admin("POST", "/projects/team/repositories/new%252Fapp/artifacts")).status == 422
         reply = await site.admin("POST", "/projects/team/repositories/new%252Fapp/artifacts?from=library%2Fapp%3Av1")
         assert (reply.status, reply["location"]) == (201, "/api/v2.0/projects/team/repositories/new%252Fapp/artifacts/v1")
         shown = await site.admin.ok(200, "GET", "/projects/team/repositories/new%252Fapp/artifacts/v1?with_accessory=true")
@@ -319,7 +320,7 @@ class TestCopying:
             ("nosuch/app:v1", 403),
             ("library/app:nosuch", 400),
             ("library/app", 400),
-            ("", 400),
+            ("", 422),
             ("library/app@sha256:1", 400),
             ("library/app:v1", 201),
             ("library/app:v1", 409),

@@ -327,6 +327,13 @@ class TestScans:
         for path in ("/scans/all/metrics", "/scans/schedule/metrics", "/system/scanAll/schedule"):
             assert (await site.admin("GET", path)).status == 412
 
+    async def test_schedule_that_is_none_is_refused_before_it_is_said_that_nothing_can_scan(self, site: AccountsNode) -> None:
+        for method in ("POST", "PUT"):
+            bogus = await site.admin(method, "/system/scanAll/schedule", {"schedule": {"type": "bogus"}})
+            assert bogus.status == 422
+            daily = {"schedule": {"type": "Daily", "cron": "0 0 0 * * *"}}
+            assert (await site.admin(method, "/system/scanAll/schedule", daily)).status == 412
+
     async def test_schedule_of_all_scans_is_kept_once_there_is_a_scanner(
         self, site: AccountsNode, other: ForeignServer
     ) -> None:

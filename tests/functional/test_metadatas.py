@@ -96,6 +96,8 @@ class TestMetadatas:
         project = await make_project(site.admin, "p")
         path = f"/projects/{project}/metadatas/"
         assert (await alice("GET", path)).status == 403
+        for api, status in ((site.admin, 404), (alice, 403), (site.anonymous, 401)):
+            assert (await api("GET", "/projects/99999/metadatas/")).status == status
         member = await add_member(site, project, "alice", 2)
         assert (await alice("PUT", f"{path}public", {"public": "true"})).status == 403
         await site.admin.ok(200, "PUT", f"/projects/{project}/members/{member}", {"role_id": 4})

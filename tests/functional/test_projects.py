@@ -125,6 +125,8 @@ class TestProjects:
 
     async def test_head_says_whether_a_name_is_taken(self, site: AccountsNode) -> None:
         assert (await site.admin("HEAD", "/projects?project_name=library")).status == 200
+        for query in ("", "?project_name="):
+            assert (await site.admin("HEAD", f"/projects{query}")).status == 422
         missing = await site.admin("HEAD", "/projects?project_name=nosuch")
         assert (missing.status, missing.body) == (404, b"")
 

@@ -63,6 +63,7 @@ class TestRobots:
             (robot_body("Bad Name", "team"), 400, "robot name is not in lower case or contains illegal characters"),
             (robot_body("x", "team", level="bogus"), 400, "bad request error level input: bogus"),
             (robot_body("x", "*"), 403, "forbidden"),
+            (robot_body("x", "nosuch"), 403, "forbidden"),
             (robot_body("x", "nosuch", level="system"), 404, "project nosuch not found"),
             (robot_body("x", "team", permissions=[]), 400, "bad request empty permission"),
             (
@@ -92,6 +93,7 @@ class TestRobots:
         assert sorted(await names(site.admin, of_project)) == ["robot$team+one", "robot$team+two"]
         assert await names(site.admin, f"{of_project}%2Cname%3D~w") == ["robot$team+two"]
         assert await names(site.admin, f"{of_project}%2Cname%3Done") == ["robot$team+one"]
+        assert await names(site.admin, "/robots?q=Level%3Dproject%2CProjectID%3D99999") == []
         reply = await site.admin("GET", "/robots?q=Level%3Dproject")
         assert (reply.status, reply.json()["errors"][0]["message"]) == (
             400,

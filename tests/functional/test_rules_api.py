@@ -183,34 +183,6 @@ class TestImmutability:
         assert (await site.anonymous("GET", path)).status == 401
 
 
-@pytest.mark.parametrize("path", ["immutabletagrules", "webhook/policies"])
-async def test_what_is_no_json_is_a_bad_request_to_the_older_operations(site: AccountsNode, path: str) -> None:
-    project = await make_project(site.admin, "team")
-    reply = await site.admin("POST", f"/projects/{project}/{path}", b"{")
-    assert (reply.status, reply.json()["errors"][0]["message"]) == (400, "Invalid json request")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/labels/x", 404),
-        ("GET", "/quotas/x", 404),
-        ("GET", "/projects/1/members/x", 404),
-        ("DELETE", "/projects/1/immutabletagrules/x", 404),
-        ("GET", "/replication/policies/x", 404),
-        ("GET", "/registries/x", 404),
-        ("GET", "/users/x", 400),
-        ("GET", "/robots/x", 422),
-        ("GET", "/system/gc/x", 422),
-        ("GET", "/retentions/x", 422),
-    ],
-)
-async def test_id_that_is_none_is_refused_as_the_operations_generation_does(
-    site: AccountsNode, method: str, path: str, status: int
-) -> None:
-    assert (await site.admin(method, path)).status == status
-
-
 class TestRetention:
     async def test_policy_is_made_read_changed_and_deleted(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "team")

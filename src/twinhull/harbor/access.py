@@ -89,8 +89,13 @@ class Access:
             raise Denied("forbidden")
         raise ProjectUnknown(f"project {text} not found")
 
-    async def legacy_project(self, request: Request, resource: str, action: str) -> tuple[Caller, Project]:
-        """Return the same for an operation of the older generation, which knew projects by id only; now names will do too."""
+    async def legacy_project(
+        self, request: Request, resource: str, action: str, *, hidden: bool = False
+    ) -> tuple[Caller, Project]:
+        """Return the same for an operation of the older generation, which knew projects by id only; now names will do too.
+
+        `hidden` says that only administrators are told that there is no such project.
+        """
         text = request.path_params["project_id"]
         by_name = request.headers.get("x-is-resource-name", "").lower() == "true" or not is_id(text)
         caller = await self.logged_in(request, legacy=True)
@@ -102,7 +107,7 @@ class Access:
         if project is not None:
             return await self.require(caller, project, resource, action, message=caller.name)
         # Harbor 2.2 has no path with a name in it at all. Whether a name is taken is nobody's business but the members'.
-        if by_name and not caller.is_admin:
+        if (by_name or hidden) and not caller.is_admin:
             raise Denied(caller.name)
         raise path_not_found(request) if by_name else ProjectUnknown(f"project {text} not found")
 

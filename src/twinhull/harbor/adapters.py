@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.adapters import ADAPTER_INFOS, ADAPTERS
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, on
+from twinhull.harbor.requests import answer, on_older
 
 
 class AdaptersApi:
@@ -22,7 +22,7 @@ class AdaptersApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
-        return [on("/replication/adapters", get=self.list), on("/replication/adapterinfos", get=self.infos)]
+        return [on_older("/replication/adapters", get=self.list), on_older("/replication/adapterinfos", get=self.infos)]
 
     async def list(self, request: Request) -> Response:
         """Return the kinds by name."""

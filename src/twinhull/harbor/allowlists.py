@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.requests import answer, nothing, on_older, read_body
 from twinhull.harbor.views import time_of
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.documents import Document, find
@@ -57,7 +57,7 @@ class AllowlistApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
-        return [on("/system/CVEAllowlist", get=self.get, put=self.set)]
+        return [on_older("/system/CVEAllowlist", get=self.get, put=self.set)]
 
     async def get(self, request: Request) -> Response:
         """Return the list."""

@@ -17,6 +17,7 @@ from twinhull.catalog.repositories import Repositories
 from twinhull.catalog.tagging import Copy, Tagging
 from twinhull.harbor.access import Access
 from twinhull.harbor.content_views import Details, accessory_view, artifact_view
+from twinhull.harbor.errors import Unprocessable
 from twinhull.harbor.places import ARTIFACT, REPOSITORY, Places
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool
@@ -105,7 +106,10 @@ class ArtifactsApi:
     async def copy(self, request: Request) -> Response:
         """Put an artifact that is in another repository into this one."""
         place = await self._places.repository(request, "artifact", "create")
-        source, reference = _parse_source(request.query_params.get("from", ""))
+        wanted = request.query_params.get("from", "")
+        if not wanted:
+            raise Unprocessable("from in query is required")
+        source, reference = _parse_source(wanted)
         await self._places.named_project(place.caller, project_of(source), "artifact", "read")
         try:
             artifact = await self._places.artifact_at(source, reference)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.catalog.configurations import AUTH_MODE, Configurations
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.requests import answer, nothing, on_older, read_body
 
 
 class ConfigurationsApi:
@@ -24,7 +24,7 @@ class ConfigurationsApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
-        return [on("/configurations", get=self.get, put=self.change), on("/internalconfig", get=self.get)]
+        return [on_older("/configurations", get=self.get, put=self.change), on_older("/internalconfig", get=self.get)]
 
     async def get(self, request: Request) -> Response:
         """Return all settings but the secret ones, to administrators."""

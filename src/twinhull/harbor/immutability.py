@@ -14,7 +14,7 @@ from twinhull.catalog.documents import NUMBERED, Documents, change_document, cre
 from twinhull.catalog.selectors import Selector, require_selectors
 from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.queries import OLDEST_FIRST, read_query
-from twinhull.harbor.requests import listed, located, nothing, on, read_body
+from twinhull.harbor.requests import listed, located, nothing, on, on_older, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.documents import Document, find_by_id, list_documents
@@ -49,7 +49,7 @@ class ImmutabilityApi:
         """Return the routes."""
         root = "/projects/{project_name_or_id}/immutabletagrules"
         return [
-            on(root, get=self.list, post=self.create),
+            on_older(root, get=self.list, post=self.create),
             on(root + "/{immutable_rule_id}", put=self.change, delete=self.delete),
         ]
 

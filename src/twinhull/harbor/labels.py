@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.documents import Documents, change_document, rename_document
 from twinhull.harbor.access import LEGACY_UNAUTHORIZED, Access, legacy_id
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
+from twinhull.harbor.requests import answer, listed, located, nothing, on_older, query_int, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unauthenticated
 from twinhull.metadata.accounts import Project, Snapshot, find_project, find_project_by_id
@@ -49,8 +49,8 @@ class LabelsApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
-            on("/labels", get=self.list, post=self.create),
-            on("/labels/{label_id}", get=self.get, put=self.change, delete=self.delete),
+            on_older("/labels", get=self.list, post=self.create),
+            on_older("/labels/{label_id}", get=self.get, put=self.change, delete=self.delete),
         ]
 
     async def list(self, request: Request) -> Response:

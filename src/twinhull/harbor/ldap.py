@@ -17,7 +17,7 @@ from twinhull.catalog.sign_in import SignIn
 from twinhull.catalog.user_groups import LDAP
 from twinhull.config.values import Secret
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, nothing, on, read_body, read_bytes
+from twinhull.harbor.requests import answer, nothing, on_older, read_body, read_bytes
 from twinhull.kit.errors import Conflict, Invalid, Unavailable
 from twinhull.metadata import accounts
 
@@ -51,10 +51,10 @@ class LdapApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
-            on("/ldap/ping", post=self.ping),
-            on("/ldap/users/search", get=self.search_users),
-            on("/ldap/users/import", post=self.import_users),
-            on("/ldap/groups/search", get=self.search_groups),
+            on_older("/ldap/ping", post=self.ping),
+            on_older("/ldap/users/search", get=self.search_users),
+            on_older("/ldap/users/import", post=self.import_users),
+            on_older("/ldap/groups/search", get=self.search_groups),
         ]
 
     async def ping(self, request: Request) -> Response:

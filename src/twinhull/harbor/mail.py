@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.foreign import Foreign, MailServer
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import nothing, on, read_body
+from twinhull.harbor.requests import nothing, on_older, read_body
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.accounts import Snapshot, list_settings
 
@@ -41,7 +41,7 @@ class MailApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the route."""
-        return [on("/email/ping", post=self.ping)]
+        return [on_older("/email/ping", post=self.ping)]
 
     async def ping(self, request: Request) -> Response:
         """Log in to the mail server that is described, or where something is left out, that is set."""

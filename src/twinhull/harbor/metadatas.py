@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.accounts import Written
 from twinhull.catalog.projects import METADATA_KEYS, Projects
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.requests import answer, nothing, on_older, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project
 
@@ -40,19 +40,19 @@ class MetadatasApi:
         """Return the routes; Harbor has the list with and without a slash at the end."""
         root = "/projects/{project_id}/metadatas"
         return [
-            on(root, get=self.list, post=self.add),
-            on(f"{root}/", get=self.list, post=self.add),
-            on(f"{root}/{{meta_name}}", get=self.get, put=self.change, delete=self.remove),
+            on_older(root, get=self.list, post=self.add),
+            on_older(f"{root}/", get=self.list, post=self.add),
+            on_older(f"{root}/{{meta_name}}", get=self.get, put=self.change, delete=self.remove),
         ]
 
     async def list(self, request: Request) -> Response:
         """Return all items."""
-        _, project = await self._access.legacy_project(request, "metadata", "read")
+        _, project = await self._access.legacy_project(request, "metadata", "read", hidden=True)
         return answer(dict(sorted(project.metadata.items())))
 
     async def add(self, request: Request) -> Response:
         """Add one item that is not there yet."""
-        _, project = await self._access.legacy_project(request, "metadata", "create")
+        _, project = await self._access.legacy_project(request, "metadata", "create", hidden=True)
         sent = _checked(await read_body(request, dict[str, Any], legacy=True))
         if len(sent) != 1:
             raise Invalid("invalid request: there must be exactly one item")
@@ -63,13 +63,13 @@ class MetadatasApi:
 
     async def get(self, request: Request) -> Response:
         """Return one item."""
-        _, project = await self._access.legacy_project(request, "metadata", "read")
+        _, project = await self._access.legacy_project(request, "metadata", "read", hidden=True)
         name = self._existing(request, project)
         return answer({name: project.metadata[name]})
 
     async def change(self, request: Request) -> Response:
         """Set one item that is there."""
-        _, project = await self._access.legacy_project(request, "metadata", "update")
+        _, project = await self._access.legacy_project(request, "metadata", "update", hidden=True)
         sent = _checked(await read_body(request, dict[str, Any], legacy=True))
         name = self._existing(request, project)
         if name not in sent:
@@ -79,7 +79,7 @@ class MetadatasApi:
 
     async def remove(self, request: Request) -> Response:
         """Take one item away."""
-        _, project = await self._access.legacy_project(request, "metadata", "delete")
+        _, project = await self._access.legacy_project(request, "metadata", "delete", hidden=True)
         removed = await self._projects.remove_metadata(project.name, self._existing(request, project))
         return nothing(headers=await self._access.settled(request, removed.seq))
 

@@ -21,7 +21,7 @@ from twinhull.auth.service import Guard
 from twinhull.catalog.oidc import OidcSignIn
 from twinhull.harbor.access import Access
 from twinhull.harbor.errors import PreconditionFailed
-from twinhull.harbor.requests import nothing, on, read_body
+from twinhull.harbor.requests import nothing, on, on_older, read_body
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, Unavailable
 from twinhull.web.browsers import Sessions, cookies_of
@@ -75,7 +75,7 @@ class OidcPingApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
-        return [on("/system/oidc/ping", post=self.ping)]
+        return [on_older("/system/oidc/ping", post=self.ping)]
 
     async def ping(self, request: Request) -> Response:
         """Say whether there is a provider at an address, to administrators."""

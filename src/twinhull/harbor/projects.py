@@ -17,6 +17,7 @@ from twinhull.catalog.projects import NewProject, Projects
 from twinhull.harbor import views
 from twinhull.harbor.access import Access
 from twinhull.harbor.allowlists import AllowlistBody
+from twinhull.harbor.errors import Unprocessable
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty
 from twinhull.metadata import accounts
@@ -82,6 +83,8 @@ class ProjectsApi:
         """Say whether a name is taken."""
         await self._access.logged_in(request)
         name = request.query_params.get("project_name", "")
+        if not name:
+            raise Unprocessable("project_name in query is required")
         if not (await self._guard.facts_of(name)).exists:
             raise NotFound(f"project {name[:255]} not found")
         return nothing()

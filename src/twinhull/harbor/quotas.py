@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.quotas import STORAGE, Quotas
 from twinhull.harbor.access import Access, is_id, legacy_id
 from twinhull.harbor.queries import ListQuery, read_query
-from twinhull.harbor.requests import answer, listed, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, nothing, on_older, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import NotFound
 from twinhull.metadata import accounts
@@ -43,7 +43,7 @@ class QuotasApi:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
-        return [on("/quotas", get=self.list), on("/quotas/{id}", get=self.get, put=self.change)]
+        return [on_older("/quotas", get=self.list), on_older("/quotas/{id}", get=self.get, put=self.change)]
 
     async def list(self, request: Request) -> Response:
         """Return the quotas, newest first or as asked, to administrators."""

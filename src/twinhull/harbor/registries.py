@@ -20,7 +20,7 @@ from twinhull.catalog.projects import stand_for
 from twinhull.harbor.access import Access, legacy_id, path_id
 from twinhull.harbor.errors import PreconditionFailed
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, located, nothing, on_older, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from twinhull.metadata.accounts import Snapshot, list_projects
@@ -83,11 +83,11 @@ class RegistriesApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
-            on("/registries", get=self.list, post=self.create),
-            on("/registries/ping", post=self.ping),
-            on("/registries/{id}", get=self.get, put=self.change, delete=self.delete),
-            on("/registries/{id}/info", get=self.info),
-            on("/registries/{id}/namespace", get=self.namespaces),
+            on_older("/registries", get=self.list, post=self.create),
+            on_older("/registries/ping", post=self.ping),
+            on_older("/registries/{id}", get=self.get, put=self.change, delete=self.delete),
+            on_older("/registries/{id}/info", get=self.info),
+            on_older("/registries/{id}/namespace", get=self.namespaces),
         ]
 
     async def list(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from twinhull.catalog.replication import Policy, require_policy
 from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.registries import HIDDEN, registry_view
-from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, located, nothing, on_older, read_body
 from twinhull.harbor.views import NEVER_TIME
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound
@@ -41,8 +41,8 @@ class ReplicationApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
-            on("/replication/policies", get=self.list, post=self.create),
-            on("/replication/policies/{id}", get=self.get, put=self.change, delete=self.delete),
+            on_older("/replication/policies", get=self.list, post=self.create),
+            on_older("/replication/policies/{id}", get=self.get, put=self.change, delete=self.delete),
         ]
 
     async def list(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from twinhull.harbor.errors import MethodNotAllowed, Unprocessable
-from twinhull.kit.errors import Invalid, TooLarge
+from twinhull.kit.errors import Invalid, NotFound, TooLarge
 from twinhull.metadata.filtering import Slice
 
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -38,13 +38,16 @@ _Body = TypeVar("_Body")
 class Methods:
     """One path: its methods and their handlers."""
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], *, legacy: bool = False) -> None:
         """Take the handler of each method."""
         self.handlers = dict(handlers)
+        self._legacy = legacy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the method's handler answer, or raise MethodNotAllowed."""
+        """Let the method's handler answer, or raise MethodNotAllowed (legacy: NotFound)."""
         handler = self.handlers.get(scope["method"])
+        if handler is None and self._legacy:
+            raise NotFound(f"path {str(scope['path'])[:200]} was not found")
         if handler is None:
             raise MethodNotAllowed(scope["method"], list(self.handlers))
         response = await handler(Request(scope, receive, send))
@@ -54,6 +57,11 @@ class Methods:
 def on(path: str, **handlers: Handler) -> Route:
     """Return a route for a path, with a handler for each of its methods: `on("/ping", get=ping)`."""
     return Route(path, Methods({method.upper(): handler for method, handler in handlers.items()}))
+
+
+def on_older(path: str, **handlers: Handler) -> Route:
+    """Return the same for a path of the older generation, which is not there for a method that it does not have."""
+    return Route(path, Methods({method.upper(): handler for method, handler in handlers.items()}, legacy=True))
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

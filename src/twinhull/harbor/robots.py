@@ -14,7 +14,7 @@ from twinhull.catalog import robots as catalog
 from twinhull.catalog.robots import NewRobot
 from twinhull.harbor.access import is_id, path_id
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import answer, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, nothing, on, read_body
 from twinhull.harbor.robot_settings import AccessBody, RobotHandlers
 from twinhull.kit.errors import Denied, Invalid, NotFound, Unauthenticated
 from twinhull.metadata import accounts
@@ -59,6 +59,10 @@ class RobotsApi(RobotHandlers):
         if level not in (catalog.SYSTEM, catalog.PROJECT):
             raise Invalid(f"bad request error level input: {level[:64]}")
         project = await self._project_named(query.wanted.exact("project_id")) if level == catalog.PROJECT else ""
+        if project is None and caller.is_admin:
+            return listed(request, [], total=0, paging=query.paging)
+        if project is None:
+            raise Denied("forbidden")
         await self._require(caller, project, "list")
         return await self._listed(request, query, project)
 
@@ -67,7 +71,11 @@ class RobotsApi(RobotHandlers):
         caller = await self._access.logged_in(request)
         body = await read_body(request, _RobotBody)
         permissions = _checked(body)
-        await self._require(caller, _project_of(body), "create")
+        project = _project_of(body)
+        await self._require(caller, project, "create")
+        if project and await self._access.read(lambda connection: accounts.find_project(connection, project)) is None:
+            # Whether a name is taken is nobody's business but the members'.
+            raise Denied("forbidden")
         await self._settings.require_grantable(self._access, caller, permissions)
         made = await self._robots.create(
             NewRobot(
@@ -131,15 +139,13 @@ class RobotsApi(RobotHandlers):
         if not await self._access.may(caller, project, "robot", action):
             raise Denied("forbidden")
 
-    async def _project_named(self, text: str) -> str:
+    async def _project_named(self, text: str) -> str | None:
         if not text:
             raise Invalid("must with project ID when to query project robots")
         if not is_id(text):
             raise Invalid("invalid project ID")
         project = await self._access.read(lambda connection: accounts.find_project_by_id(connection, int(text)))
-        if project is None:
-            raise Denied("forbidden")
-        return project.name
+        return project.name if project is not None else None
 
 
 def _checked(body: _RobotBody) -> list[dict[str, Any]]:

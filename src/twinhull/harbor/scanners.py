@@ -24,7 +24,7 @@ from twinhull.catalog.scanners import (
 )
 from twinhull.harbor.access import Access
 from twinhull.harbor.queries import read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body
+from twinhull.harbor.requests import answer, listed, located, nothing, on_older, query_bool, read_body
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Invalid, NotFound, Unavailable
 
@@ -53,12 +53,12 @@ class ScannersApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
-            on("/scanners", get=self.list, post=self.create),
-            on("/scanners/ping", post=self.ping),
-            on("/scanners/{registration_id}", get=self.get, put=self.change, patch=self.make_default, delete=self.delete),
-            on("/scanners/{registration_id}/metadata", get=self.metadata),
-            on("/projects/{project_name_or_id}/scanner", get=self.of_project, put=self.choose),
-            on("/projects/{project_name_or_id}/scanner/candidates", get=self.candidates),
+            on_older("/scanners", get=self.list, post=self.create),
+            on_older("/scanners/ping", post=self.ping),
+            on_older("/scanners/{registration_id}", get=self.get, put=self.change, patch=self.make_default, delete=self.delete),
+            on_older("/scanners/{registration_id}/metadata", get=self.metadata),
+            on_older("/projects/{project_name_or_id}/scanner", get=self.of_project, put=self.choose),
+            on_older("/projects/{project_name_or_id}/scanner/candidates", get=self.candidates),
         ]
 
     async def list(self, request: Request) -> Response:

@@ -88,8 +88,7 @@ class ScansApi:
 
     async def create_schedule(self, request: Request) -> Response:
         """Set the schedule where there is none."""
-        await self._require_scanner(request)
-        body = await read_schedule(request)
+        body = await self._schedule_of(request)
         if body.schedule.type == MANUAL:
             raise PreconditionFailed(NOT_RUN)
         if body.schedule.type == NONE:
@@ -102,8 +101,7 @@ class ScansApi:
 
     async def change_schedule(self, request: Request) -> Response:
         """Set the schedule anew, or take it away."""
-        await self._require_scanner(request)
-        body = await read_schedule(request)
+        body = await self._schedule_of(request)
         if body.schedule.type == MANUAL:
             raise Invalid(f"fail to update scan all schedule as wrong schedule type: {MANUAL}")
         return nothing(headers=await self._set(request, body))
@@ -122,6 +120,13 @@ class ScansApi:
         else:
             written = await self._schedules.set(SCAN_ALL, kind=when.type, cron=when.cron, parameters={}, what="scan all")
         return await self._access.settled(request, written.seq)
+
+    async def _schedule_of(self, request: Request) -> ScheduleBody:
+        """Return what an administrator asks for; whether it can be read is said before whether there is a scanner."""
+        await self._access.admin(request)
+        body = await read_schedule(request)
+        await self._require_scanner(request)
+        return body
 
     async def _require_scanner(self, request: Request) -> None:
         await self._access.admin(request)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from twinhull.auth.service import Guard
 from twinhull.harbor.access import Access
-from twinhull.harbor.requests import answer, on
+from twinhull.harbor.requests import answer, on, on_older
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.web.middleware import OriginOf
 
@@ -47,7 +47,7 @@ class SystemApi:
         """Return the routes."""
         return [
             on("/ping", get=self.ping),
-            on("/health", get=self.health),
+            on_older("/health", get=self.health),
             on("/systeminfo", get=self.systeminfo),
         ]
 

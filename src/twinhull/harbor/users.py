@@ -17,7 +17,7 @@ from twinhull.catalog.oidc import NoProviderUser, OidcSignIn
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.errors import PreconditionFailed
-from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
+from twinhull.harbor.requests import answer, listed, located, nothing, on_older, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import User
@@ -71,14 +71,14 @@ class UsersApi:
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes; fixed words before ids."""
         return [
-            on("/users", get=self.list, post=self.create),
-            on("/users/current", get=self.current, put=self.change, delete=self.delete),
-            on("/users/search", get=self.search),
-            on("/users/{user_id}", get=self.get, put=self.change, delete=self.delete),
-            on("/users/{user_id}/password", put=self.set_password),
-            on("/users/{user_id}/sysadmin", put=self.set_sysadmin),
-            on("/users/{user_id}/cli_secret", put=self.set_cli_secret),
-            on("/users/{user_id}/permissions", get=self.permissions),
+            on_older("/users", get=self.list, post=self.create),
+            on_older("/users/current", get=self.current, put=self.change, delete=self.delete),
+            on_older("/users/search", get=self.search),
+            on_older("/users/{user_id}", get=self.get, put=self.change, delete=self.delete),
+            on_older("/users/{user_id}/password", put=self.set_password),
+            on_older("/users/{user_id}/sysadmin", put=self.set_sysadmin),
+            on_older("/users/{user_id}/cli_secret", put=self.set_cli_secret),
+            on_older("/users/{user_id}/permissions", get=self.permissions),
         ]
 
     async def list(self, request: Request) -> Response:

@@ -16,7 +16,7 @@ from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET
 from twinhull.harbor.access import Access, is_id, legacy_id, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
-from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.harbor.requests import answer, listed, located, nothing, on, on_older, read_body
 from twinhull.harbor.views import time_of
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed
@@ -47,10 +47,10 @@ class WebhooksApi:
         root = "/projects/{project_name_or_id}/webhook"
         policy = root + "/policies/{webhook_policy_id}"
         return [
-            on(root + "/events", get=self.events),
-            on(root + "/jobs", get=self.jobs),
-            on(root + "/lasttrigger", get=self.last_triggers),
-            on(root + "/policies", get=self.list, post=self.create),
+            on_older(root + "/events", get=self.events),
+            on_older(root + "/jobs", get=self.jobs),
+            on_older(root + "/lasttrigger", get=self.last_triggers),
+            on_older(root + "/policies", get=self.list, post=self.create),
             on(root + "/policies/test", post=self.test),
             on(policy, get=self.get, put=self.change, delete=self.delete),
             on(policy + "/executions", get=self.executions),
