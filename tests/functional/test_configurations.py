@@ -36,6 +36,13 @@ class TestConfigurations:
         assert found["email_port"]["value"] == 25
         assert await site.admin.ok(200, "GET", "/internalconfig") == found
 
+    async def test_object_is_shown_as_the_text_that_it_is_described_as(self, site: AccountsNode) -> None:
+        assert (await shown(site))["oidc_extra_redirect_parms"]["value"] == "{}"
+        for sent in ({"prompt": "login"}, '{"prompt": "login"}'):
+            await configure(site, oidc_extra_redirect_parms=sent)
+            assert (await shown(site))["oidc_extra_redirect_parms"]["value"] == '{"prompt": "login"}'
+            await configure(site, oidc_extra_redirect_parms="{}")
+
     async def test_secret_is_sealed_and_never_shown(self, site: AccountsNode) -> None:
         await configure(site, ldap_search_password="hunter2", oidc_client_secret="s3cret", uaa_client_secret="uaa")
         reply = await site.admin("GET", "/configurations")

@@ -117,6 +117,16 @@ class TestProjects:
         assert [project["name"] for project in rows(reply)] == ["secret"]
         assert reply["x-total-count"] == "4"
         assert reply["link"] == '</api/v2.0/projects?name=&page=1&page_size=3>; rel="prev"'
+        for query, wanted in (
+            ("q=name%3Dlibrary", ["library"]),
+            ("q=name%3D~IBRAR,public%3Dtrue", ["library"]),
+            ("q=name%3Dlibrary,public%3Dfalse", []),
+            ("sort=-name&page_size=1&q=name%3D~library", ["library"]),
+        ):
+            assert await names(site.admin, f"/projects?{query}") == wanted, query
+        by_name = await names(site.admin, "/projects")
+        assert await names(site.admin, "/projects?sort=-name") == by_name[::-1]
+        assert (await site.admin("GET", "/projects?q=name")).status == 400
         assert (await site.admin("GET", "/projects?page_size=101")).status == 422
         assert (await site.admin("GET", "/projects?page=x")).status == 422
         shown = await alice.ok(200, "GET", f"/projects/{own}")
@@ -199,10 +209,14 @@ class TestProjects:
             "developer_count": 1,
             "limited_guest_count": 1,
             "project_admin_count": 1,
+            "repo_count": 0,
             "quota": quota,
         }
-        assert await site.user("limited", PASSWORD).ok(200, "GET", "/projects/team/summary") == {"quota": quota}
-        assert await site.anonymous.ok(200, "GET", "/projects/team/summary") == {}
+        assert await site.user("limited", PASSWORD).ok(200, "GET", "/projects/team/summary") == {
+            "repo_count": 0,
+            "quota": quota,
+        }
+        assert await site.anonymous.ok(200, "GET", "/projects/team/summary") == {"repo_count": 0}
 
     async def test_only_administrators_make_projects_when_the_cluster_is_set_so(self, site: AccountsNode) -> None:
         await make_user(site, "alice")

@@ -135,6 +135,9 @@ class TestImmutability:
         await site.admin.ok(200, "PUT", f"/projects/{project}/immutabletagrules/{number}", {**shown, "disabled": True})
         [off] = await site.admin.ok(200, "GET", f"/projects/{project}/immutabletagrules")
         assert off == {**shown, "disabled": True}
+        # harborapi says nothing else of a rule that it switches on or off.
+        await site.admin.ok(200, "PUT", f"/projects/{project}/immutabletagrules/{number}", {"disabled": False})
+        assert await site.admin.ok(200, "GET", f"/projects/{project}/immutabletagrules") == [shown]
         await site.admin.ok(200, "DELETE", f"/projects/{project}/immutabletagrules/{number}")
         again = await site.admin.ok(404, "DELETE", f"/projects/{project}/immutabletagrules/{number}")
         assert again["errors"][0]["message"] == f"the immutable rule {number} is not found."

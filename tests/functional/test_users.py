@@ -127,6 +127,15 @@ class TestUsers:
         )
         names = [user["username"] for user in await site.admin.ok(200, "GET", "/users?username=guest_&page_size=100")]
         assert names == ["guest_x"]
+        for query, wanted in (
+            ("q=username%3Ddev2", ["dev2"]),
+            ("q=username%3D~DEV&sort=-username", ["dev2", "dev1"]),
+            ("q=email%3D~guest&sort=-creation_time", ["guestyx", "guest_x"]),
+            ("q=sysadmin_flag%3Dtrue", []),
+            ("q=username%3D~dev&email=2@", ["dev2"]),
+        ):
+            assert [user["username"] for user in await site.admin.ok(200, "GET", f"/users?{query}")] == wanted, query
+        assert (await site.admin("GET", "/users?q=username")).status == 400
         found = await site.user("dev1", PASSWORD).ok(200, "GET", "/users/search?username=dev")
         assert [sorted(user) for user in found] == [["user_id", "username"]] * 2
         for query in ("page=0", "page=x", "page_size=0", "page_size=-1"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,9 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.configurations import AUTH_MODE, Configurations
 from twinhull.harbor.access import Access
 from twinhull.harbor.requests import answer, nothing, on_older, read_body
+
+# An object that Harbor shows as a text of JSON since it describes it as one: typed clients read no setting otherwise.
+_IN_A_TEXT: Final = "oidc_extra_redirect_parms"
 
 
 class ConfigurationsApi:
@@ -31,7 +35,10 @@ class ConfigurationsApi:
         await self._access.admin(request, legacy=True)
         configuration = await self._configurations.all()
         shown = {
-            name: {"value": value, "editable": name != AUTH_MODE or configuration.auth_mode_editable}
+            name: {
+                "value": json.dumps(value) if name == _IN_A_TEXT else value,
+                "editable": name != AUTH_MODE or configuration.auth_mode_editable,
+            }
             for name, value in configuration.values.items()
         }
         return answer(shown)

@@ -82,10 +82,13 @@ class ImmutabilityApi:
         body = await read_body(request, _RuleBody, legacy=True)
         if body.id and body.id != int(request.path_params["immutable_rule_id"]):
             raise Invalid("the immutable_rule_id doesn't match the id in the payload body of ImmutableRule")
-        fields = _fields(body)
+        # harborapi switches a rule on and off by a body that says nothing else of it.
+        is_switch = not body.tag_selectors and not body.scope_selectors
+        fields: dict[str, Value] = {"disabled": body.disabled} if is_switch else _fields(body)
 
         def change(transaction: Transaction) -> int:
-            _require_new(transaction, project, fields, besides=rule.id)
+            if not is_switch:
+                _require_new(transaction, project, fields, besides=rule.id)
             return change_document(transaction, IMMUTABILITY, rule.id, fields)
 
         changed = await self._documents.write(change)

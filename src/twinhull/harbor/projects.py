@@ -18,7 +18,8 @@ from twinhull.harbor import views
 from twinhull.harbor.access import Access
 from twinhull.harbor.allowlists import AllowlistBody
 from twinhull.harbor.errors import Unprocessable
-from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body, read_paging
+from twinhull.harbor.queries import read_query
+from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
@@ -60,24 +61,24 @@ class ProjectsApi:
     async def list(self, request: Request) -> Response:
         """Return the projects that the caller may see, by name."""
         caller = await self._access.caller(request)
-        paging = read_paging(request)
-        query = request.query_params
+        query = read_query(request)
         wanted = replace(
             visible_to(caller.subject if caller.token is None else None),
-            name_part=query.get("name", ""),
-            owner=query.get("owner", ""),
+            name_part=request.query_params.get("name", ""),
+            owner=request.query_params.get("owner", ""),
             public=query_bool(request, "public"),
+            query=query.wanted,
         )
         if caller.may_in_system("project", "list"):
             wanted = replace(wanted, visible_only=False)
         detailed = query_bool(request, "with_detail") is not False
 
         def read(connection: Snapshot) -> tuple[list[views.Json], int]:
-            found, total = accounts.list_projects(connection, wanted, part=paging.part)
+            found, total = accounts.list_projects(connection, wanted, part=query.part)
             return _project_views(connection, found, caller, detailed=detailed), total
 
         shown, total = await self._access.read(read)
-        return listed(request, shown, total=total, paging=paging)
+        return listed(request, shown, total=total, paging=query.paging)
 
     async def head(self, request: Request) -> Response:
         """Say whether a name is taken."""

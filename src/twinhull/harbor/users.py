@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -17,10 +18,12 @@ from twinhull.catalog.oidc import NoProviderUser, OidcSignIn
 from twinhull.harbor import views
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.errors import PreconditionFailed
+from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on_older, query_bool, read_body, read_paging
 from twinhull.kit.errors import Denied, Invalid, Unauthenticated, UserUnknown
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import User
+from twinhull.metadata.filtering import Fuzzy
 from twinhull.web.browsers import carries_session
 from twinhull.web.identity import Caller
 from twinhull.web.middleware import Forwarding
@@ -84,14 +87,14 @@ class UsersApi:
     async def list(self, request: Request) -> Response:
         """Return the users, without the built-in administrator, to administrators."""
         await self._access.admin(request, message=_NO_ADMIN, legacy=True)
-        paging = read_paging(request, legacy=True)
-        name, email = request.query_params.get("username", ""), request.query_params.get("email", "")
+        query = read_query(request, legacy=True)
+        # How v2.2.4 was asked; `q` and `sort` came later.
+        parts = {key: Fuzzy(part) for key in ("username", "email") if (part := request.query_params.get(key, ""))}
+        wanted = replace(query.wanted, conditions={**query.wanted.conditions, **parts})
         users, total = await self._access.read(
-            lambda connection: accounts.list_users(
-                connection, name_part=name, email_part=email, without=ADMIN, part=paging.part
-            )
+            lambda connection: accounts.list_users(connection, wanted=wanted, without=ADMIN, part=query.part)
         )
-        return listed(request, [views.user_view(user) for user in users], total=total, paging=paging)
+        return listed(request, [views.user_view(user) for user in users], total=total, paging=query.paging)
 
     async def search(self, request: Request) -> Response:
         """Return names and ids of users whose name contains the text, to anybody who is logged in."""

@@ -119,8 +119,8 @@ def _allowlist_view(project: Project, allowlist: Document | None) -> Json:
 
 
 def summary_view(roles: Mapping[int, int] | None, *, repositories: int, quota: Quota | None) -> Json:
-    """Return a project's summary; members are counted for those who may list them (else None), zero counts left out."""
-    view: Json = {"repo_count": repositories} if repositories else {}
+    """Return a project's summary; members are counted for those who may list them (else None), zero counts of them left out."""
+    view: Json = {"repo_count": repositories}
     for role, name in _SUMMARY_COUNTS.items():
         if roles is not None and roles.get(role):
             view[name] = roles[role]

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, and_, false, func, literal, or_, select
 
+from twinhull.metadata import account_fields
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
 from twinhull.metadata.lives import in_living_project, is_living_member
 from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
@@ -132,14 +133,12 @@ def find_user_by_email(connection: Connection, email: str) -> User | None:
 
 
 def list_users(
-    connection: Connection, *, name_part: str = "", email_part: str = "", without: str = "", part: Slice = EVERYTHING
+    connection: Connection, *, name_part: str = "", without: str = "", wanted: Wanted = ANYTHING, part: Slice = EVERYTHING
 ) -> tuple[list[User], int]:
-    """Return that part of the users, by name, and how many there are in all."""
-    query = select(users).order_by(users.c.name)
+    """Return that part of the wanted users, by name, and how many there are in all."""
+    query = account_fields.USERS.select(select(users), wanted)
     if name_part:
         query = query.where(contains(users.c.name, name_part))
-    if email_part:
-        query = query.where(contains(users.c.email, email_part))
     if without:
         query = query.where(users.c.name != without)
     return [_user(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
@@ -199,6 +198,7 @@ class ProjectFilter:
     name_part: str = ""
     owner: str = ""
     public: bool | None = None
+    query: Wanted = ANYTHING
     # What somebody sees who is no administrator: public ones, unless their being public is no reason, those of a member, and
     # named ones.
     visible_only: bool = False
@@ -223,7 +223,7 @@ def _visible(wanted: ProjectFilter) -> ColumnElement[bool]:
 
 def list_projects(connection: Connection, wanted: ProjectFilter, *, part: Slice = EVERYTHING) -> tuple[list[Project], int]:
     """Return that part of the wanted projects, by name, and how many there are in all."""
-    query = select(projects).order_by(projects.c.name)
+    query = account_fields.PROJECTS.select(select(projects), wanted.query)
     if wanted.name_part:
         query = query.where(contains(projects.c.name, wanted.name_part))
     if wanted.owner:
