@@ -10,7 +10,7 @@ from tools.simulate import operations
 from tools.simulate.facts import OPERATION
 from tools.simulate.host import Host
 from tools.simulate.operations import Image, Write
-from tools.simulate.promises import Memory, judge_right
+from tools.simulate.promises import Memory, judge_level, judge_right
 from tools.simulate.worker import Worker
 from tools.simulate.world import ROBOTS, TEAM, USERS, Asked, World
 from twinhull.kit.errors import TwinhullError
@@ -64,6 +64,7 @@ class Client:
         operation = world.next_operation()
         OPERATION.set(operation)
         world.trace.add(f"operation {operation}: {name} at {host.name}")
+        began_s = world.loop.time()
         try:
             level = await host.worker.request(write)
         except TwinhullError as error:
@@ -78,6 +79,7 @@ class Client:
             OPERATION.set(0)
         world.count(f"{name}: {level}")
         world.trace.add(f"operation {operation} done: {level}")
+        judge_level(world, level, host, began_s)
         world.ledger.acked(operation, level, world.loop.time())
         self._memory.wrote(world.ledger.by_operation.get(operation, ()), host)
         return host

@@ -7,12 +7,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Connection, select
 
 from twinhull.auth.caches import AccountCaches
 from twinhull.catalog.artifacts import ManifestCache
+from twinhull.metadata import compaction
 from twinhull.metadata import transaction as transactions
 from twinhull.metadata.projections.project import project_record
 from twinhull.metadata.store import Store
+from twinhull.metadata.tables.own import origins
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MEMBER, NODE, USER
@@ -81,6 +84,18 @@ def _wait_for_nobody(stack: ExitStack) -> None:
     stack.enter_context(_set(Acknowledgements, "is_waited_for", lambda _self, _node: False))
 
 
+def _acknowledge_at_once(stack: ExitStack) -> None:
+    async def wait(self: Acknowledgements, seq: int) -> set[str]:
+        del seq
+        return {peer.node for peer in self.peers() if peer.subscribed}
+
+    stack.enter_context(_set(Acknowledgements, "wait", wait))
+
+
+def _forget_promises(stack: ExitStack) -> None:
+    stack.enter_context(_set(SyncPage, "promised_s", lambda _self, _clock: 0.0))
+
+
 def _let_the_latest_role_win(stack: ExitStack) -> None:
     stack.enter_context(_rules(MEMBER, "resolvers", {**MEMBER.resolvers, "role": latest}))
 
@@ -140,12 +155,22 @@ def _follow_no_members(stack: ExitStack) -> None:
     stack.enter_context(_set(Engine, "applied", applied))
 
 
+def _drop_deletions_early(stack: ExitStack) -> None:
+    def applied_here(connection: Connection, node: str) -> VersionVector:
+        del node
+        return {row.origin: row.seq for row in connection.execute(select(origins.c.origin, origins.c.seq)) if row.origin}
+
+    stack.enter_context(_set(compaction, "stable", applied_here))
+
+
 MUTATIONS: Final[dict[str, Mutation]] = {
     "merge-keeps-seen-versions": _keep_seen_versions,
     "merge-keeps-latest-only": _keep_latest_version_only,
     "sent-counts-as-applied": _count_sent_as_applied,
     "lease-ignored": _always_be_sure,
     "nobody-waited-for": _wait_for_nobody,
+    "acknowledged-at-once": _acknowledge_at_once,
+    "promises-forgotten": _forget_promises,
     "latest-role-wins": _let_the_latest_role_win,
     "delete-loses": _let_writes_win,
     "restored-node-writes-on": _write_on_after_a_restore,
@@ -155,6 +180,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "gaps-accepted": _accept_gaps,
     "deletions-not-projected": _project_no_deletions,
     "members-not-followed": _follow_no_members,
+    "deletions-dropped-early": _drop_deletions_early,
 }
 
 

@@ -12,6 +12,7 @@ from tools.simulate.world import Asked, World
 from twinhull.records.kinds import MEMBER, ROBOT, TAG, USER
 from twinhull.records.merge import Value
 
+_LOCAL: Final = "local"
 PUSHERS: Final = frozenset({1, 4, 2})
 
 
@@ -21,6 +22,12 @@ class Floor:
 
     fact: Fact
     node: str
+
+
+def judge_level(world: World, level: str, host: Host, began_s: float) -> None:
+    """Judge what a write has reached: a peer that is there and well is waited for, so it is never only on this disk."""
+    if level == _LOCAL and len(world.hosts) > 1 and world.is_well_since(began_s):
+        world.fail(f"a write at {host.name} waited for nobody, although nothing was wrong")
 
 
 def target_of(fact: Fact) -> Value:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tools.simulate.collecting import collect
+from tools.simulate.compacting import compact
 from tools.simulate.host import Host
 from tools.simulate.membership import join, leave, remove
 from tools.simulate.world import World
@@ -15,6 +16,9 @@ from twinhull.metadata.garbage_collections import Order
 _HOUR_MS: Final = 3_600_000
 _NODES_MAX: Final = 7
 _SUPERVISOR_S: Final = 0.3
+_MONTH_S: Final = 30 * 24 * 3600.0
+# So many storms are of nodes that come and go and of little else: what one forgets to do about them, other faults repair.
+_COMING_AND_GOING: Final = 0.12
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -35,6 +39,7 @@ class Storm:
             (self._flapping, "flapping line", 6),
             (self._twisted, "frames doubled and reordered", 6),
             (self._kill_agent, "agent killed", 10),
+            (self._kill_agent_out_of_reach, "agent killed out of reach", 6),
             (self._kill_worker, "worker killed", 6),
             (self._kill_node, "node killed", 12),
             (self._power, "power lost", 8),
@@ -44,11 +49,17 @@ class Storm:
             (self._restore, "old copy restored", 10),
             (self._pause, "exchange paused", 4),
             (self._collect, "garbage collected", 12),
+            (self._compact, "nodes compacted", 12),
             (self._join, "node joins", 8),
             (self._leave, "node leaves", 4),
             (self._remove, "node removed", 4),
         ]
         self._kinds = self._chance.sample(kinds, self._chance.randint(1, len(kinds)))
+        if self._chance.random() < _COMING_AND_GOING:
+            self._kinds = kinds[-4:]
+        # An old copy put back knows things whose deletion was dropped, unless it is younger than deletions are kept.
+        has_copies = any(name == "old copy restored" for _, name, _ in self._kinds)
+        self._keep_deletions_s = _MONTH_S if has_copies else self._chance.choice((0.0, 0.0, 2.0))
         self._pause_s = self._chance.choice((0.7, 1.5, 3.0))
 
     async def rage(self, until_s: float) -> None:
@@ -61,15 +72,11 @@ class Storm:
             fault, name, _ = self._chance.choices(self._kinds, [weight for _, _, weight in self._kinds])[0]
             world.trace.add(f"fault: {name}")
             world.network.count(name)
-            task = world.loop.create_task(self._bring(fault))
+            task = world.loop.create_task(_bring(fault))
             self._raging.add(task)
             task.add_done_callback(self._raging.discard)
         while self._raging:
             await asyncio.wait(list(self._raging))
-
-    @staticmethod
-    async def _bring(fault: Fault) -> None:
-        await fault()
 
     async def _last(self, least_s: float, most_s: float) -> None:
         await asyncio.sleep(self._chance.uniform(least_s, most_s))
@@ -126,6 +133,22 @@ class Storm:
             await self._last(0.1, 1.4)
             if host.worker is not None:
                 host.start_agent()
+
+    async def _kill_agent_out_of_reach(self) -> None:
+        """Kill an agent whose peers can't notice: they go by what it has promised them, and the next one has to keep it."""
+        host = self._world.pick(lambda host: host.is_serving)
+        if host is None:
+            return
+        lines = [self._world.network.line(*pair) for other in self._world.hosts for pair in _both_ways(host, other)]
+        for line in lines:
+            line.cut()
+        host.kill_agent()
+        await self._last(0.02, 0.4)
+        if host.worker is not None:
+            host.start_agent()
+        await self._last(1, 3)
+        for line in lines:
+            line.mend()
 
     async def _kill_worker(self) -> None:
         host = self._world.pick(lambda host: host.is_serving)
@@ -221,6 +244,14 @@ class Storm:
                 if not agent.alive:
                     return
 
+    async def _compact(self) -> None:
+        # What one has told the others go by, so it takes rounds.
+        for _ in range(self._chance.randint(1, 4)):
+            for host in [host for host in self._world.serving() if self._chance.random() < 0.8]:
+                if host.agent is not None and host.agent.alive:
+                    await host.agent.run(compact(host, keep_deletions_s=self._keep_deletions_s))
+            await self._last(0.1, 1.5)
+
     # -- members ---------------------------------------------------------------------------------------------------
 
     async def _join(self) -> None:
@@ -239,3 +270,11 @@ class Storm:
         staying = sum(one.trust.is_ready() and not one.is_leaving for one in self._world.hosts)
         if host is not None and not host.is_leaving and staying > 2:
             await how(self._world, host)
+
+
+def _both_ways(one: Host, other: Host) -> list[tuple[str, str]]:
+    return [(one.node, other.node), (other.node, one.node)] if one is not other else []
+
+
+async def _bring(fault: Fault) -> None:
+    await fault()

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _CLIENT_LIMIT_S: Final = 30.0
 _CLIENT_LINE_S: Final = 0.003
+# Less than what compactions leave of the log here.
+_CHANGES_SEEN_ONE_BY_ONE_MAX: Final = 20
 
 
 class PlainPasswords(PasswordChecker):
@@ -63,7 +65,7 @@ class Worker:
         self.store = store
         self.executor = executor
         self.blobs = blobs
-        freshness = Freshness(store, executor)
+        freshness = Freshness(store, executor, changes_max=_CHANGES_SEEN_ONE_BY_ONE_MAX)
         self.peers = RemotePeers(
             link,
             page,

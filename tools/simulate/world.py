@@ -157,6 +157,16 @@ class World:
             lines = self.network.lines()
         return max(self.network.twisted_s, *(line.good_since_s() for line in lines)) <= since_s
 
+    def is_well_since(self, began_s: float) -> bool:
+        """Tell whether nothing has been wrong since some time before then, with machines, lines, or who is who."""
+        if self.clocks_were_wrong or self.left:
+            return False
+        if any(host.is_newcomer or host.is_leaving or host.restored_s > 0 for host in self.hosts):
+            return False
+        machines = (max(host.well_since_s(), host.up_since_s()) for host in self.hosts)
+        lines = (line.good_since_s() for line in self.network.lines())
+        return max(self.network.twisted_s, *machines, *lines) <= began_s - SETTLE_S
+
     def pick(self, among: Callable[[Host], bool] = lambda _: True) -> Host | None:
         """Draw a machine."""
         found = [host for host in self.hosts if among(host)]

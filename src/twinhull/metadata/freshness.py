@@ -14,7 +14,7 @@ from typing import Final
 from twinhull.metadata.store import Store
 
 # Further behind than this, dropping everything is cheaper than reading what changed.
-_CHANGES_MAX: Final = 2000
+CHANGES_MAX: Final = 2000
 
 OnChange = Callable[[str, str], None]
 OnReset = Callable[[], None]
@@ -23,10 +23,11 @@ OnReset = Callable[[], None]
 class Freshness:
     """What this process has seen of the log. Used on one event loop."""
 
-    def __init__(self, store: Store, executor: Executor) -> None:
-        """Start with empty caches, so at wherever the log is."""
+    def __init__(self, store: Store, executor: Executor, *, changes_max: int = CHANGES_MAX) -> None:
+        """Start with empty caches, at wherever the log is; of that, more than the newest `changes_max` changes must be kept."""
         self._store = store
         self._executor = executor
+        self._changes_max = changes_max
         self._seen = -1
         self._catching_up: asyncio.Task[None] | None = None
         self._listeners: list[tuple[OnChange, OnReset]] = []
@@ -63,8 +64,8 @@ class Freshness:
             if self._seen < 0:
                 self._seen = await loop.run_in_executor(self._executor, self._store.refresh_position)
                 return
-            changed = await loop.run_in_executor(self._executor, self._store.changed_since, self._seen, _CHANGES_MAX + 1)
-            if len(changed) > _CHANGES_MAX:
+            changed = await loop.run_in_executor(self._executor, self._store.changed_since, self._seen, self._changes_max + 1)
+            if len(changed) > self._changes_max:
                 for _, on_reset in self._listeners:
                     on_reset()
                 self._seen = await loop.run_in_executor(self._executor, self._store.position)
