@@ -217,3 +217,25 @@ def alarms(node: ClusterNode) -> set[str]:
 def member(node: ClusterNode, other: ClusterNode) -> dict[str, Any]:
     """Return what a node says of another one."""
     return next(one for one in node.status()["members"] if one["name"] == other.name)
+
+
+@pytest.fixture
+def strict_pair(pair: Cluster) -> Iterator[Cluster]:
+    """Two nodes whose cluster wants all bytes to be at both, and refuses to do with less."""
+    a, b = pair
+    assert "full (the cluster's setting)" in b.cli("durability", "--level", "full", "--on-peer-loss", "refuse")
+    yield pair
+    a.cli("durability", "--level", "none", "--on-peer-loss", "none")
+
+
+def test_what_a_cluster_wants_of_its_writes_is_set_on_one_node_and_holds_on_all(strict_pair: Cluster) -> None:
+    a, b = strict_pair
+    name, content = new_name(), image("what the cluster wants", layers=1)
+    assert push(a.repository(name), content, "v1").header(LEVEL) == "full"
+    assert a.status()["durability"] == "full"
+    b.kill()
+    # Whoever asks for less is given it.
+    assert put_manifest(a.repository(name), content, "v2", level="metadata; on-peer-loss=degrade").header(LEVEL) == "local"
+    put_manifest(a.repository(name), content, "v3").expect(503)
+    b.start()
+    eventually(lambda: put_manifest(a.repository(name), content, "v3").status == 201, what="b counts again")

@@ -176,8 +176,11 @@ class TestProjects:
         for level in ("full", "local", "metadata", ""):
             await site.admin.ok(200, "PUT", "/projects/team", {"metadata": {"durability": level}})
             assert (await site.admin.ok(200, "GET", "/projects/team"))["metadata"].get("durability", "") == level
-            assert (await site.guard.facts_of("team")).durability == level
+            assert (await site.guard.facts_of("team")).durability.level == level
         assert (await site.admin("PUT", "/projects/team", {"metadata": {"durability": "best"}})).status == 400
+        await site.admin.ok(200, "PUT", "/projects/team", {"metadata": {"on_peer_loss": "refuse"}})
+        assert (await site.guard.facts_of("team")).durability.on_peer_loss == "refuse"
+        assert (await site.admin("PUT", "/projects/team", {"metadata": {"on_peer_loss": "hope"}})).status == 400
 
     async def test_project_made_anew_has_none_of_the_old_ones_members_robots_and_metadata(self, site: AccountsNode) -> None:
         project = await make_project(site.admin, "team", public=True)

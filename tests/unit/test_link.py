@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from twinhull.blobs.filesystem import FilesystemBlobs
+from twinhull.config.durability import Wish
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import DurabilityUnreached, Invalid, PeerUnavailable, ProtocolError
@@ -158,21 +159,21 @@ class Worker:
     def __init__(self, folder: Path, client: LinkClient, executor: ThreadPoolExecutor, *, refuse: bool = False) -> None:
         self.page = SyncPage(folder / "run" / "in-sync")
         self.blobs = FilesystemBlobs(folder / "data")
-        self.project_levels = {"strict": "full", "loose": "local"}
+        self.projects = {"strict": Wish("full", "refuse"), "loose": Wish("local")}
+        self.cluster = Wish()
         self.peers = RemotePeers(
             client,
             self.page,
             blobs=self.blobs,
             executor=executor,
             clock=SystemClock(),
-            level="metadata",
-            refuse_on_loss=refuse,
+            durability=Wish("metadata", "refuse" if refuse else "degrade"),
             blobs_of=lambda _repository, _digest: [("sha256:" + "0" * 64, 3)],
-            level_of=self._level_of,
+            wish_of=self._wish_of,
         )
 
-    async def _level_of(self, project: str) -> str:
-        return self.project_levels.get(project, "")
+    async def _wish_of(self, project: str) -> Wish:
+        return self.projects.get(project, Wish()).or_else(self.cluster)
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ async def test_durability_asks_the_agent_for_the_level_that_is_wanted(
     await agent.server.close()
 
 
-async def test_level_of_a_project_holds_for_its_writes_that_name_none(
+async def test_most_particular_of_request_project_cluster_and_node_says_what_a_write_waits_for(
     socket: Path, tmp_path: Path, executor: ThreadPoolExecutor
 ) -> None:
     agent = Agent(socket)
@@ -216,9 +217,18 @@ async def test_level_of_a_project_holds_for_its_writes_that_name_none(
         await worker.peers.reached(2, repository="loose/app")
         await worker.peers.reached(3, repository="strict/app", digest=MANIFEST, wanted="local")
         await worker.peers.reached(4, repository="library/app")
-        assert [(call.level, len(call.blobs)) for call in agent.calls if isinstance(call, Reach)] == [
-            *(("full", 1), ("local", 0), ("local", 0), ("metadata", 0))
+        worker.cluster = Wish("full", "refuse")
+        await worker.peers.reached(5, repository="library/app", digest=MANIFEST)
+        await worker.peers.reached(6, repository="loose/app")
+        await worker.peers.reached(7, repository="strict/app", digest=MANIFEST, wanted="on-peer-loss=degrade")
+        await worker.peers.reached(8, wanted="metadata; on-peer-loss=degrade")
+        assert [(call.level, len(call.blobs), call.refuse) for call in agent.calls if isinstance(call, Reach)] == [
+            *(("full", 1, True), ("local", 0, False), ("local", 0, True), ("metadata", 0, False)),
+            *(("full", 1, True), ("local", 0, True), ("full", 1, False), ("metadata", 0, False)),
         ]
+        for wanted in ("on-peer-loss=never", "patience=3"):
+            with pytest.raises(Invalid, match="unknown"):
+                await worker.peers.reached(9, wanted=wanted)
     await agent.server.close()
 
 

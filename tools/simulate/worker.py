@@ -20,6 +20,7 @@ from twinhull.catalog.deleting import Deleting
 from twinhull.catalog.projects import Projects
 from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.robots import Robots
+from twinhull.config.durability import Wish
 from twinhull.kit.clock import Clock
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
@@ -72,8 +73,7 @@ class Worker:
             blobs=blobs,
             executor=executor,
             clock=clock,
-            level="metadata",
-            refuse_on_loss=False,
+            durability=Wish("metadata", "degrade"),
             blobs_of=lambda _repository, _digest: [],
         )
         passwords = PlainPasswords()

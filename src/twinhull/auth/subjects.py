@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from twinhull.auth.passwords import fingerprint
 from twinhull.auth.permissions import EVERYTHING, Allowance, Grant, RobotPermission, Role, strongest
+from twinhull.config.durability import NO_WISH, Wish
 from twinhull.metadata import accounts
 from twinhull.metadata.groups import group_roles
 
@@ -46,8 +47,8 @@ class ProjectFacts:
     public: bool
     # Deleted, and alive only through an artifact: it goes when the artifact goes, without a change of its own.
     revived: bool
-    # What its writes wait for; empty: what the node's setting says.
-    durability: str = ""
+    # What its writes wait for.
+    durability: Wish = NO_WISH
     roles: dict[str, Role | None] = field(default_factory=dict)
     robots: dict[Subject, Allowance] = field(default_factory=dict)
 
@@ -125,7 +126,7 @@ def read_facts(connection: Connection, name: str) -> ProjectFacts:
         exists=True,
         public=project.public,
         revived=accounts.is_revived(connection, name),
-        durability=project.metadata.get("durability", ""),
+        durability=Wish(project.metadata.get("durability", ""), project.metadata.get("on_peer_loss", "")),
     )
 
 

@@ -17,7 +17,7 @@ from twinhull.catalog.lives import lives_of_member
 from twinhull.catalog.quotas import begin_quota
 from twinhull.catalog.retention import pulled_within
 from twinhull.catalog.user_groups import GroupOf, group_to_add
-from twinhull.config.values import LEVELS
+from twinhull.config.values import LEVELS, OnPeerLoss
 from twinhull.kit.errors import Conflict, Invalid, NotFound, ProjectNotEmpty, ProjectUnknown
 from twinhull.metadata import accounts as queries
 from twinhull.metadata.accounts import Member, Project
@@ -41,10 +41,11 @@ METADATA_KEYS: Final = (
     # Of newer Harbors.
     *("enable_content_trust_cosign", "auto_sbom_generation", "proxy_speed_kb", "max_upstream_conn"),
     *("proxy_cache_local_on_not_found", "proxy_referrer_api", "proxy_cache_filter_pattern", "proxy_cache_filter_kind"),
-    # Our own: the level that writes in this project wait for; empty: the node's.
+    # Our own: what writes in this project wait for, and what becomes of them when a peer is lost; empty: as the cluster has it.
     DURABILITY_KEY := "durability",
+    ON_PEER_LOSS_KEY := "on_peer_loss",
 )
-_DURABILITY_LEVELS: Final = ("", *LEVELS)
+_OURS: Final = {DURABILITY_KEY: ("", *LEVELS), ON_PEER_LOSS_KEY: ("", *OnPeerLoss)}
 METADATA_LENGTH_MAX: Final = 255
 # So many items that nobody here knows a project keeps.
 OTHER_ITEMS_MAX: Final = 50
@@ -92,8 +93,9 @@ def metadata_fields(metadata: Mapping[str, str]) -> dict[str, Value]:
     for key in METADATA_KEYS:
         value = metadata.get(key, "")
         _require_text(key, value)
-    if metadata.get(DURABILITY_KEY, "") not in _DURABILITY_LEVELS:
-        raise Invalid(f"metadata {DURABILITY_KEY} must be {', '.join(LEVELS)} or empty")
+    for key, known in _OURS.items():
+        if metadata.get(key, "") not in known:
+            raise Invalid(f"metadata {key} must be {', '.join(known[1:])} or empty")
     return {_METADATA_FIELD + key: metadata[key] for key in METADATA_KEYS if key in metadata}
 
 

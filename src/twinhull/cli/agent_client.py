@@ -14,6 +14,7 @@
 | POST /scrub | `{"pace_mb_s": number or null}` | `Scrub` of upkeep/scrub_notes.py, with "left" and "ended" |
 | POST /scrub/show | `{}` | `{"scrub": Scrub or null}` |
 | POST /scrub/stop | `{}` | `{"number": int or null}` |
+| POST /durability | `{"level": text, "on_peer_loss": text}` or parts of it | `{"cluster": {both}, "node": {both}}` |
 | POST /pause, POST /resume | `{"peer": name, id or null}` | `{"peers": [name, …]}` |
 
 A status of 400 or more comes with `{"error": …, "hint": …}`.

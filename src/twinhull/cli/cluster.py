@@ -34,6 +34,8 @@ app: Final = typer.Typer(
 _DEFAULT_DIR: Final = Path("data")
 _WAIT_TIMEOUT_S: Final = 300.0
 _MARGIN_S: Final = 30.0
+# Takes a setting of the cluster back.
+_UNSET: Final = "none"
 
 PeerArgument = Annotated[str | None, typer.Argument(metavar="[PEER]", help="Name or id of a peer; all when not given.")]
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name or id of the node.")]
@@ -202,6 +204,26 @@ def rotate(
     print("rotation begun; each node does its part when all the others are ready for it")
     for waited_for in answer.get("pending") or []:
         print(f"  {waited_for}")
+
+
+@app.command()
+def durability(
+    *,
+    level: Annotated[str | None, typer.Option(metavar="LEVEL", help="local, metadata, full, or none.")] = None,
+    on_peer_loss: Annotated[str | None, typer.Option(metavar="WHAT", help="degrade, refuse, or none.")] = None,
+    json_: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what writes wait for, or set it for the whole cluster; with none, each node goes by its own settings again."""
+    wanted = {"level": level, "on_peer_loss": on_peer_loss}
+    asked: dict[str, object] = {name: "" if value == _UNSET else value for name, value in wanted.items() if value is not None}
+    answer = _agent(data_dir).post("/durability", asked)
+    if json_:
+        _print_json(answer)
+        return
+    for name, option in (("level", "level"), ("on_peer_loss", "on peer loss")):
+        cluster, node = answer["cluster"][name], answer["node"][name]
+        print(f"{option}: {cluster or node} ({'the cluster' if cluster else 'this node'}'s setting)")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The cluster-wide settings: which there are, of which kind, and what holds until somebody sets them.
 
-They are Harbor's configuration items. Unlike the settings of a node they are replicated, and changed while nodes run.
+They are Harbor's configuration items, and two of our own. Unlike the settings of a node they are replicated, and changed while
+nodes run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from twinhull.config.durability import LEVEL_ITEM, LOSS_ITEM
+from twinhull.config.values import LEVELS, OnPeerLoss
 from twinhull.kit.errors import Invalid
 
 Value = str | int | bool | dict[str, Any] | None
@@ -221,6 +224,9 @@ _USE: Final = [
     Item(name="count_per_project", default=-1, read=_quota),
     Item(name="storage_per_project", default=-1, read=_quota),
     Item(name="scan_all_policy", default=None, read=_map),
+    # Our own. Empty: each node as its own settings have it.
+    Item(name=LEVEL_ITEM, default="", read=_one_of("", *LEVELS)),
+    Item(name=LOSS_ITEM, default="", read=_one_of("", *OnPeerLoss)),
 ]
 ITEMS: Final[Mapping[str, Item]] = {item.name: item for item in sorted([*_SIGN_IN, *_MAIL, *_USE], key=lambda item: item.name)}
 DEFAULTS: Final[Mapping[str, Value]] = {name: item.default for name, item in ITEMS.items()}

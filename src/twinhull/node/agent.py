@@ -15,9 +15,9 @@ from twinhull.auth.sealing import Sealer
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.config.bandwidth import parse_limits
 from twinhull.config.settings import Settings
-from twinhull.config.values import OnPeerLoss
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
+from twinhull.node.durability import durability_order
 from twinhull.node.parts import database_of, own_node, trust_of
 from twinhull.node.upkeep import Upkeep
 from twinhull.observe.metrics import Metrics
@@ -88,7 +88,8 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         upkeep = Upkeep(settings, engine, mending, metrics)
         overview.also(upkeep.alarms)
         rotation = _rotation(engine, trust, clock)
-        orders = {**upkeep.orders(), "rotate": rotation.order}
+        durability = durability_order(engine, Sealer(trust.cluster_keys), settings.durability)
+        orders = {**upkeep.orders(), "rotate": rotation.order, "durability": durability}
         await _listen_to_commands(stack, settings, control.application(orders))
         link = LinkServer(settings.run_dir / "link.sock", on_call=calls.on_call, on_notice=calls.on_notice)
         await link.start()
@@ -112,7 +113,6 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
 def _engine_settings(settings: Settings) -> EngineSettings:
     return EngineSettings(
         ack_timeout_s=settings.durability.ack_timeout_s,
-        refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
         full_copies=settings.durability.full_copies,
         upload_idle_s=settings.limits.upload_idle_s,
     )

@@ -23,8 +23,8 @@ from twinhull.catalog.deleting import Deleting
 from twinhull.catalog.pulls import Pulls
 from twinhull.catalog.pushing import Pushing
 from twinhull.catalog.uploads import Uploads
+from twinhull.config.durability import LEVEL_ITEM, LOSS_ITEM, NO_WISH, Wish
 from twinhull.config.settings import Settings
-from twinhull.config.values import OnPeerLoss
 from twinhull.harbor.errors import render as render_harbor_error
 from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
@@ -93,10 +93,9 @@ class _Worker:
             blobs=self._blobs,
             executor=self._executor,
             clock=self._clock,
-            level=settings.durability.level.value,
-            refuse_on_loss=settings.durability.on_peer_loss is OnPeerLoss.REFUSE,
+            durability=Wish(settings.durability.level.value, settings.durability.on_peer_loss.value),
             blobs_of=self._blobs_of,
-            level_of=self._level_of,
+            wish_of=self._wish_of,
         )
         self._forwarding = Forwarding(str(network) for network in settings.trusted_proxies)
         passwords = PasswordChecker(
@@ -271,8 +270,10 @@ class _Worker:
         status, _ = await self._readiness.readyz()
         return status == 200
 
-    async def _level_of(self, project: str) -> str:
-        return (await self._guard.facts_of(project)).durability
+    async def _wish_of(self, project: str) -> Wish:
+        own = (await self._guard.facts_of(project)).durability if project else NO_WISH
+        setting = self._guard.setting
+        return own.or_else(Wish(str(await setting(LEVEL_ITEM)), str(await setting(LOSS_ITEM))))
 
     def _blobs_of(self, repository: str, digest: str) -> list[tuple[str, int]]:
         with self._store.read() as connection:

@@ -108,7 +108,7 @@ class WorkerCalls:
             return "local"
         have = await engine.acknowledgements.wait(call.seq)
         expected = {neighbour.node.id: neighbour.node.name for neighbour in engine.neighbours.active()}
-        if engine.settings.refuse_on_loss and not expected.keys() <= have:
+        if call.refuse and not expected.keys() <= have:
             names = ", ".join(sorted(name for node, name in expected.items() if node not in have))
             raise DurabilityUnreached(f"written here, but not confirmed by {names}", hint="see `twinhull cluster status`")
         if not have:
@@ -116,7 +116,7 @@ class WorkerCalls:
         if call.level == "full":
             if await self._hold(call.blobs, have):
                 return "full"
-            if engine.settings.refuse_on_loss:
+            if call.refuse:
                 raise DurabilityUnreached("written here, but its blobs are not on enough peers yet")
         return "metadata"
 

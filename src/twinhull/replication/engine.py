@@ -52,7 +52,6 @@ class EngineSettings:
     """What can be set."""
 
     ack_timeout_s: float = 2.0
-    refuse_on_loss: bool = False
     full_copies: int = 1
     # What an upload or a transfer may rest before it is taken for abandoned.
     upload_idle_s: float = 7 * 24 * 3600.0

@@ -37,6 +37,8 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
     seq: int
     level: str
     blobs: list[tuple[str, int]] = []
+    # To fail rather than to reach less than all peers.
+    refuse: bool = False
 
 
 class Find(msgspec.Struct, frozen=True, kw_only=True, tag="find"):

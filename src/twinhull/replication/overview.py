@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from twinhull.config.durability import LEVEL_ITEM
 from twinhull.metadata import members
+from twinhull.metadata.accounts import find_setting
 from twinhull.metadata.conflicts import count_unsettled
 from twinhull.metadata.members import Node
 from twinhull.replication.alarms import NODE_REMOVED, Alarm, alarm_of_clock, alarm_of_writes, alarms_of_member
@@ -25,7 +27,7 @@ class Overview:
     """Looks at the engine. Used on the agent's event loop."""
 
     def __init__(self, engine: Engine, *, own: Node, durability: str) -> None:
-        """Take what knows the peers, how this node describes itself, and the level of writes that ask for none."""
+        """Take what knows the peers, how this node describes itself, and its level where the cluster has none."""
         self._engine = engine
         self.own = own
         self._durability = durability
@@ -53,12 +55,13 @@ class Overview:
         """Return what `cluster status --json` prints."""
         engine = self._engine
 
-        def read() -> tuple[int, int, int]:
+        def read() -> tuple[int, int, int, str]:
             with engine.store.read() as connection:
                 conflicts, clock_ms = count_unsettled(connection), members.clock_ms(connection)
-            return engine.store.position(), conflicts, clock_ms
+                level = str(find_setting(connection, LEVEL_ITEM) or "")
+            return engine.store.position(), conflicts, clock_ms, level
 
-        position, conflicts, clock_ms = await in_thread(engine.executor, read)
+        position, conflicts, clock_ms, level = await in_thread(engine.executor, read)
         own = {**described(self.own), "state": "self", "lag_changes": 0, "lag_s": 0.0}
         own["lag_bytes"], own["lag_blobs"] = engine.missing_bytes(), engine.missing_blobs()
         peers = [self._member(neighbour) for neighbour in engine.neighbours.all()]
@@ -74,7 +77,7 @@ class Overview:
             "node": own,
             "members": [own, *peers],
             "log_position": position,
-            "durability": self._durability,
+            "durability": level or self._durability,
             "conflicts": conflicts,
             "alarms": msgspec.to_builtins(alarms),
         }

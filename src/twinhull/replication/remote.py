@@ -10,14 +10,14 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from twinhull.blobs.store import BlobStore, Upload
-from twinhull.config.values import LEVELS
+from twinhull.config.durability import Wish, read_wish
+from twinhull.config.values import OnPeerLoss
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import (
     BlobUnknown,
     BlobUploadUnknown,
     DurabilityUnreached,
-    Invalid,
     PeerUnavailable,
     StorageFull,
     TwinhullError,
@@ -50,8 +50,8 @@ class BlobsOf(Protocol):
         ...
 
 
-# Given a project, it returns the durability level that was set for it, or "".
-LevelOf = Callable[[str], Awaitable[str]]
+# Given a project's name, it returns what was set for it, and for the cluster; for "" what was set for the cluster.
+WishOf = Callable[[str], Awaitable[Wish]]
 
 
 class RemotePeers:
@@ -65,21 +65,19 @@ class RemotePeers:
         blobs: BlobStore,
         executor: Executor,
         clock: Clock,
-        level: str,
-        refuse_on_loss: bool,
+        durability: Wish,
         blobs_of: BlobsOf,
-        level_of: LevelOf | None = None,
+        wish_of: WishOf | None = None,
     ) -> None:
-        """Take the link to the agent, the page it writes, the node's durability level, and what tells a project's own."""
+        """Take the link to the agent, the page it writes, the node's own durability, and what tells that of others."""
         self._link = link
         self._page = page
         self._blobs = blobs
         self._executor = executor
         self._clock = clock
-        self._level = level
-        self._refuse_on_loss = refuse_on_loss
+        self._durability = durability
         self._blobs_of = blobs_of
-        self._level_of = level_of
+        self._wish_of = wish_of
         self._told: dict[str, int] = {}
 
     # -- questions -------------------------------------------------------------------------------------------------
@@ -134,9 +132,8 @@ class RemotePeers:
 
     async def reached(self, seq: int, *, repository: str = "", digest: Digest | None = None, wanted: str = "") -> str:
         """Return the level that was reached for this node's change `seq`."""
-        level = wanted or await self._project_level(repository) or self._level
-        if level not in LEVELS:
-            raise Invalid(f"durability level {level[:32]!r} is unknown; use local, metadata or full")
+        wish = await self._wish(read_wish(wanted), repository.partition("/")[0])
+        level, refuse = wish.level, wish.on_peer_loss == OnPeerLoss.REFUSE
         if seq == 0:
             return level
         blobs: list[tuple[str, int]] = []
@@ -144,20 +141,21 @@ class RemotePeers:
             blobs = await in_thread(self._executor, self._blobs_of, repository, digest)
         try:
             async with asyncio.timeout(None if level == "full" else _REACH_LIMIT_S):
-                return str(await self._link.call(Reach(seq=seq, level=level, blobs=blobs)))
+                return str(await self._link.call(Reach(seq=seq, level=level, blobs=blobs, refuse=refuse)))
         except (PeerUnavailable, TimeoutError):
             # The agent is being restarted: the write is on this disk, and will be streamed when it is back. Until then a
             # peer may answer alone, for as long as the agent has promised it.
             if level != "local":
                 await asyncio.sleep(self._page.promised_s(self._clock))
-            if self._refuse_on_loss and level != "local":
+            if refuse and level != "local":
                 raise DurabilityUnreached(hint="this node's agent is not running; see its log") from None
             return "local"
 
-    async def _project_level(self, repository: str) -> str:
-        if self._level_of is None or not repository:
-            return ""
-        return await self._level_of(repository.partition("/")[0])
+    async def _wish(self, asked: Wish, project: str) -> Wish:
+        """Return what holds for a write: each part as the most particular of request, project, cluster and node has it."""
+        if not (asked.level and asked.on_peer_loss) and self._wish_of is not None:
+            asked = asked.or_else(await self._wish_of(project))
+        return asked.or_else(self._durability)
 
     # -- uploads ---------------------------------------------------------------------------------------------------
 
