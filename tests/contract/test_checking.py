@@ -233,3 +233,50 @@ def test_wrong_or_missing_bytes_of_a_manifest_are_found_and_taken_from_a_copy(fi
     with filled.read() as connection:
         assert checking.wrong_contents(connection, ("", "")).faulty == []
     assert filled.record(MANIFEST.name, manifest.key) == manifest
+
+
+def faulty_changes(store: Store) -> list[tuple[str, str]]:
+    """Return origin and seq of what is damaged in the log, or in whose place nothing is."""
+    with store.read() as connection:
+        found = checking.damaged_changes(connection, ("", ""))
+    assert found.after is None
+    return found.faulty
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE changes SET record = :forged WHERE seq = 3",
+        "UPDATE changes SET key = 'library/u/mallory' WHERE seq = 3",
+        "UPDATE changes SET kind = 'user' WHERE seq = 3",
+        "DELETE FROM changes WHERE seq = 3",
+    ],
+)
+def test_change_that_was_damaged_in_the_log_is_found_and_never_passed_on(filled: Store, damage: str) -> None:
+    assert faulty_changes(filled) == []
+    last = filled.vector()[filled.node]
+    logged = filled.changes_of(filled.node, 2, 1)[0][1].record
+    at = logged.index(b"\xa4role") + 7
+    forged = logged[:at] + b"\x01" + logged[at + 1 :]
+    assert decode(forged) != decode(logged)
+    behind(filled, damage, **({"forged": forged} if ":forged" in damage else {}))
+    assert [change.seq for _, change in filled.changes_of(filled.node, 0, 100)] == [1, 2]
+    assert filled.changes_of(filled.node, 2, 100) == []
+    assert [change.seq for _, change in filled.changes_of(filled.node, 3, 100)] == list(range(4, last + 1))
+    (found,) = faulty_changes(filled)
+    assert found[0] == filled.node
+    filled.cut_log(filled.node, int(found[1]))
+    assert filled.floors()[filled.node] == int(found[1])
+    assert faulty_changes(filled) == []
+
+
+def test_damaged_change_has_no_say_when_a_record_is_healed_from_the_log(filled: Store) -> None:
+    first = filled.changes_of(filled.node, 2, 1)[0][1]
+    right = forge_role(filled)
+    # A version that was never written, but has a later seq, would be merged with the true ones.
+    behind(filled, "UPDATE changes SET record = :forged WHERE seq = 3", forged=first.record.replace(b"n1", b"n9"))
+    with filled.write() as transaction:
+        assert heal_record(transaction, MEMBER.name, KEY, [])
+    healed = filled.record(MEMBER.name, KEY)
+    assert healed is not None
+    assert healed.record == right

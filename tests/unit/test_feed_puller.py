@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.support.streams import Agent, HoldingExecutor, new_store, pause, until, value, write_many
 from twinhull.kit.clock import Clock, ManualClock, SystemClock
@@ -319,3 +320,21 @@ def test_frame_that_cannot_be_read_is_refused(packed: bytes) -> None:
 def test_frame_comes_out_as_it_went_in() -> None:
     ping = Ping(number=1, vector={"a": 2}, linked=["b"], missing_bytes=3)
     assert decode_from_subscriber(encode(ping)) == ping
+
+
+@pytest.mark.parametrize("damage", ["UPDATE changes SET key = 'p9' WHERE seq = 3", "DELETE FROM changes WHERE seq >= 3"])
+async def test_change_that_is_damaged_in_the_log_reaches_the_reader_with_all_records_instead(
+    new_agent: NewAgent, damage: str
+) -> None:
+    a, b = new_agent("a"), new_agent("b")
+    for number in range(4):
+        a.write(f"p{number}", n=str(number))
+    with a.store.write() as transaction:
+        transaction.connection.execute(text(damage))
+    b.reads_from(a)
+    await until(lambda: b.store.vector() == a.store.vector())
+    assert b.store.state_root() == a.store.state_root()
+    assert len(a.streams) == 2
+    a.write("after", n="1")
+    await until(lambda: value(b.store, "after", "n") == "1")
+    assert len(a.streams) == 2

@@ -144,7 +144,7 @@ async def test_failure_is_told_and_tried_again_by_the_schedule(site: Site) -> No
 async def test_own_data_are_looked_through_and_what_is_left_is_counted(site: Site) -> None:
     site.connect()
     site.faults = [Fault(what="blob", kind="blob", key="d", is_mended=left) for left in (True, False)]
-    assert await site.after(7000) == ["check 4 parts"]
+    assert await site.after(7000) == ["check 5 parts"]
     assert site.worker.faults_left == 1
     assert await site.after(30_000) == []
-    assert await site.after(40_000) == ["check 4 parts"]
+    assert await site.after(40_000) == ["check 5 parts"]

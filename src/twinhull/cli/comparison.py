@@ -10,6 +10,7 @@ _FAULTS: Final = {
     "content": "wrong or missing bytes of the manifest",
     "rows": "query tables tell something else of",
     "blob": "missing or cut",
+    "log": "change damaged or missing in the log of",
 }
 
 

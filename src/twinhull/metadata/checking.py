@@ -14,7 +14,7 @@ from twinhull.metadata import schema
 from twinhull.metadata.names import Name
 from twinhull.metadata.projections.owners import record_of_row
 from twinhull.metadata.projections.project import rebuild_projections
-from twinhull.metadata.summaries import bucket_of, is_content, is_whole
+from twinhull.metadata.summaries import bucket_of, is_content, is_whole, is_whole_change
 from twinhull.metadata.tables.columns import DERIVED
 from twinhull.metadata.tables.log import records
 from twinhull.metadata.tables.usage import project_usage
@@ -28,6 +28,17 @@ _ROWS_AT_ONCE: Final = 1000
 
 _RECORDS: Final = text(
     "SELECT kind, key, record, bucket, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
+)
+# Those that peers may be sent. What is under the floor of its origin is never read again but for mending.
+_CHANGES: Final = text(
+    "SELECT changes.position, changes.origin, changes.seq, changes.kind, changes.key, changes.record, changes.summary"
+    " FROM changes JOIN origins ON origins.origin = changes.origin"
+    " WHERE changes.origin <> '' AND changes.seq > origins.floor AND changes.position > :position"
+    " ORDER BY changes.position LIMIT :limit"
+)
+_GAPS: Final = text(
+    "SELECT origin, seq FROM origins WHERE origin <> '' AND seq - floor <>"
+    " (SELECT count(*) FROM changes WHERE changes.origin = origins.origin AND changes.seq > origins.floor)"
 )
 # As they lie there, also where they are not what the columns are made for.
 _ALL_RECORDS: Final = text("SELECT kind, key, record, dead, bucket, summary FROM records ORDER BY kind, key")
@@ -56,6 +67,18 @@ def damaged_records(connection: Connection, after: Name) -> Looked:
         if not is_whole(row.key, row.record, row.summary) or row.bucket != bucket_of(row.key)
     ]
     return Looked(faulty, (rows[-1].kind, rows[-1].key) if len(rows) == _PAGE else None)
+
+
+def damaged_changes(connection: Connection, after: Name) -> Looked:
+    """Return origin and seq, as a name, of those of the next thousand changes in the log that are not what was written.
+
+    The last step names, of an origin whose changes are not all there, the last one too.
+    """
+    rows = connection.execute(_CHANGES, {"position": int(after[0] or 0), "limit": _PAGE}).all()
+    faulty = [(str(row.origin), str(row.seq)) for row in rows if not is_whole_change(row)]
+    if len(rows) == _PAGE:
+        return Looked(faulty, (str(rows[-1].position), ""))
+    return Looked([*faulty, *((row.origin, str(row.seq)) for row in connection.execute(_GAPS))], None)
 
 
 def wrong_contents(connection: Connection, after: Name) -> Looked:

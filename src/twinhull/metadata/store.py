@@ -14,7 +14,7 @@ from twinhull.kit.clock import Clock
 from twinhull.kit.fail_points import fail_point
 from twinhull.metadata.database import Database
 from twinhull.metadata.incarnation import begin_incarnation, current_origin, is_copy, move
-from twinhull.metadata.summaries import is_content, is_whole
+from twinhull.metadata.summaries import is_content, is_whole, is_whole_change
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MANIFEST, split_content_key
@@ -25,9 +25,10 @@ _CHANGES_SINCE = text(
     "SELECT position, origin, seq, kind, key, record FROM changes WHERE position > :position ORDER BY position LIMIT :limit"
 )
 _CHANGES_OF = text(
-    "SELECT position, origin, seq, kind, key, record FROM changes"
+    "SELECT position, origin, seq, kind, key, record, summary FROM changes"
     " WHERE origin = :origin AND seq > :seq ORDER BY seq LIMIT :limit"
 )
+_CUT = text("UPDATE origins SET floor = :seq WHERE origin = :origin AND floor < :seq")
 _VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
 _FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
 _CONTENT = text("SELECT content FROM manifest_contents WHERE digest = :digest")
@@ -167,10 +168,22 @@ class Store:
             return [_change(connection, row) for row in rows]
 
     def changes_of(self, origin: str, seq: int, limit: int) -> list[tuple[int, Change]]:
-        """Return an origin's changes after a seq with their positions, whole."""
+        """Return an origin's changes after a seq with their positions, whole.
+
+        They end before one that was damaged, or taken out, behind the node's back: that one must not be passed on.
+        """
+        found: list[tuple[int, Change]] = []
         with self._database.read() as connection:
-            rows = connection.execute(_CHANGES_OF, {"origin": origin, "seq": seq, "limit": limit}).all()
-            return [_change(connection, row) for row in rows]
+            for row in connection.execute(_CHANGES_OF, {"origin": origin, "seq": seq, "limit": limit}).all():
+                if row.seq != seq + len(found) + 1 or not is_whole_change(row):
+                    break
+                found.append(_change(connection, row))
+        return found
+
+    def cut_log(self, origin: str, seq: int) -> None:
+        """Serve an origin's changes up to this one no more one by one: whoever lacks it is sent all records instead."""
+        with self._database.write() as connection:
+            connection.execute(_CUT, {"origin": origin, "seq": seq})
 
     def vector(self) -> VersionVector:
         """Return, per origin, the highest change applied here."""

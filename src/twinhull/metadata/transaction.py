@@ -15,7 +15,7 @@ from twinhull.kit.hlc import Stamp, is_too_far_ahead, next_stamp
 from twinhull.metadata.conflicts import keep_conflict
 from twinhull.metadata.projections.project import project_record, unproject_record
 from twinhull.metadata.statement import Statement
-from twinhull.metadata.summaries import bucket_of, from_log, is_content, is_whole, summary_of
+from twinhull.metadata.summaries import bucket_of, from_log, is_content, is_whole, sum_of_change, summary_of
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.log import records
 from twinhull.metadata.tables.own import hybrid_clock, id_counters, origins
@@ -60,7 +60,8 @@ _SET_SEQ: Final = Statement(
     "INSERT INTO origins (origin, seq, floor) VALUES (:origin, :seq, 0) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq"
 )
 _APPEND: Final = Statement(
-    "INSERT INTO changes (origin, seq, kind, key, record) VALUES (:origin, :seq, :kind, :key, :record) RETURNING position"
+    "INSERT INTO changes (origin, seq, kind, key, record, summary)"
+    " VALUES (:origin, :seq, :kind, :key, :record, :summary) RETURNING position"
 )
 _PUT_CONTENT: Final = Statement(
     "INSERT INTO manifest_contents (digest, content) VALUES (:digest, :content)"
@@ -275,7 +276,8 @@ class Transaction:
         return encoded
 
     def _append(self, origin: str, seq: int, kind: str, key: str, encoded: bytes) -> None:
-        row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded}
+        summary = sum_of_change(origin, seq, kind, key, encoded)
+        row = {"origin": origin, "seq": seq, "kind": kind, "key": key, "record": encoded, "summary": summary}
         appended = _APPEND.first(self.connection, row)
         assert appended is not None
         self.position = appended[0]

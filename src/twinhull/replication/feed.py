@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from twinhull.kit.clock import Clock
-from twinhull.kit.errors import ProtocolError
+from twinhull.kit.errors import ProtocolError, Unavailable
 from twinhull.metadata.store import RecordsPage, Store
 from twinhull.records.change import Change, VersionVector, joined, node_of
 from twinhull.replication.acknowledgements import Acknowledgements
@@ -239,10 +239,19 @@ class Feed:
             lacking.add(node_of(origin))
             if origin == self._origin or node_of(origin) in held_back:
                 continue
-            pages.append(self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX))
+            page = self._store.changes_of(origin, have, CHANGES_PER_FRAME_MAX)
+            if not page:
+                self._give_up_on(origin, have + 1)
+            pages.append(page)
         for node in self._lacking_since_s.keys() - lacking:
             self._lacking_since_s.pop(node, None)
         return _in_log_order(pages), vector
+
+    def _give_up_on(self, origin: str, seq: int) -> None:
+        """Have the peer dial anew, for a snapshot, since the log does not hold a change whole that it lacks."""
+        self._store.cut_log(origin, seq)
+        log.error("change is damaged in the log, peers are sent all records instead", origin=origin, seq=seq)
+        raise Unavailable(f"change {seq} of {origin} is damaged in this node's log; it sends all its records instead")
 
     async def _send_snapshot_if_needed(self) -> None:
         floors = await in_thread(self._executor, self._store.floors)

@@ -18,7 +18,7 @@ from twinhull.replication.engine import Engine
 from twinhull.replication.feed import frames_of
 from twinhull.replication.neighbours import Neighbour
 from twinhull.replication.protocol import FRAME_BYTES_SOFT, CheckAnswer, CheckQuery, Fault, RecordsAnswer
-from twinhull.replication.self_check import PARTS, RECORDS, SelfCheck
+from twinhull.replication.self_check import OWN_PARTS, PARTS, RECORDS, SelfCheck
 from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class Mending:
         Deep: each node also looks through its query tables, manifests and blobs. To repair is deep, too.
         """
         parts = PARTS if deep or repair else (RECORDS,)
-        faults = await self.check_all(parts, repair=repair)
+        faults = await self.check_all(OWN_PARTS if deep or repair else parts, repair=repair)
         peers = [await self._verify_peer(neighbour, parts, repair=repair) for neighbour in self._engine.neighbours.all()]
         own_missing = self._engine.missing_blobs()
         equal = all(peer["equal"] for peer in peers) and not own_missing and all(fault.is_mended for fault in faults)

@@ -30,8 +30,11 @@ RECORDS: Final = "records"
 CONTENTS: Final = "contents"
 ROWS: Final = "rows"
 BLOBS: Final = "blobs"
+LOG: Final = "log"
 # In this order: what comes later rests on what is before.
 PARTS: Final = (RECORDS, CONTENTS, ROWS, BLOBS)
+# Peers of an older release can't be asked for the log; each node looks through its own by a schedule.
+OWN_PARTS: Final = (*PARTS, LOG)
 
 _COPIES_TIMEOUT_S: Final = 30.0
 _BLOBS_PAGE: Final = 1000
@@ -69,6 +72,8 @@ class SelfCheck:
                 return await self._healed("rows", looked, _heal_rows, repair=query.repair)
             case "blobs":
                 return await self._blobs(query.after[0], repair=query.repair)
+            case "log":
+                return await in_thread(self._engine.executor, self._log, query)
             case _:
                 raise ProtocolError(f"there is no part {query.part[:32]!r} to look through")
 
@@ -134,6 +139,16 @@ class SelfCheck:
                         found.setdefault((record.kind, record.key), []).append(record)
                     due = due[max(1, answer.answered) :]
         return found
+
+    def _log(self, query: CheckQuery) -> CheckAnswer:
+        """Cut the log behind what is damaged in it: peers that lack that are sent records, which have all that it said."""
+        looked = self._look(checking.damaged_changes, query.after)
+        for origin, seq in looked.faulty:
+            log.warning("own log differs from what was written", origin=origin, seq=seq, mended=query.repair)
+            if query.repair:
+                self._engine.store.cut_log(origin, int(seq))
+        faults = [Fault(what=LOG, kind=origin, key=seq, is_mended=query.repair) for origin, seq in looked.faulty]
+        return CheckAnswer(faults=faults, after=looked.after)
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 

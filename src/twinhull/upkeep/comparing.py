@@ -19,7 +19,7 @@ from twinhull.replication.alarms import DATA_LOST, NODES_DIFFER, Alarm
 from twinhull.replication.comparing import Comparison
 from twinhull.replication.neighbours import Neighbour
 from twinhull.replication.protocol import Fault
-from twinhull.replication.self_check import PARTS
+from twinhull.replication.self_check import OWN_PARTS
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +102,7 @@ class Comparing:
             await self._compare(neighbour)
         elif self._clock.monotonic_s() >= self._own_due_s:
             self._own_due_s = self._after(self._settings.own_interval_s)
-            faults = await self._mending.check_all(PARTS, repair=True)
+            faults = await self._mending.check_all(OWN_PARTS, repair=True)
             self.faults_left = sum(not fault.is_mended for fault in faults)
             for fault in faults:
                 self._metrics.count(families.FAULTS, fault.what, "mended" if fault.is_mended else "left")

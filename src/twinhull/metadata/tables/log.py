@@ -39,6 +39,8 @@ changes: Final = Table(
     Column("kind", name_type(32), nullable=False),
     Column("key", name_type(1024), nullable=False),
     Column("record", LargeBinary, nullable=False),
+    # Stands for all of the row but its position, so that damage shows; 0: written by a release that kept none.
+    Column("summary", BigInteger, nullable=False),
     Index("changes_by_origin", "origin", "seq", unique=True),
     sqlite_autoincrement=True,
     info=REPLICATED,
