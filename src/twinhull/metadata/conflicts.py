@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, and_, func, select
+from sqlalchemy import Connection, RowMapping, Select, and_, func, select, text
 
 from twinhull.kit.clock import rfc3339
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count, equals
@@ -34,6 +34,19 @@ _FIELDS: Final = Fields(
     order=(conflicts.c.recorded_ms.desc(), conflicts.c.id),
 )
 _ID_BYTES: Final = 12
+# Of a cluster that conflicts all the time and at which nobody looks, the newest tell enough.
+KEPT_MAX: Final = 10_000
+_SETTLED_BEFORE: Final = text(
+    "SELECT conflicts.id FROM conflicts JOIN documents"
+    " ON documents.kind = :settled AND documents.project = '' AND documents.name = conflicts.id"
+    " WHERE conflicts.recorded_ms < :before_ms LIMIT :limit"
+).bindparams(settled=SETTLED.name)
+_BEYOND: Final = text("SELECT id FROM conflicts ORDER BY recorded_ms DESC, id LIMIT :limit OFFSET :kept")
+_FORGET: Final = Statement("DELETE FROM conflicts WHERE id = :id")
+_ABOUT_NOTHING: Final = text(
+    "SELECT key FROM documents WHERE kind = :settled AND created_ms < :before_ms"
+    " AND NOT EXISTS (SELECT 1 FROM conflicts WHERE conflicts.id = documents.name) LIMIT :limit"
+).bindparams(settled=SETTLED.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,20 @@ def find_conflict(connection: Connection, identifier: str) -> ConflictSeen | Non
 def count_unsettled(connection: Connection) -> int:
     """Return how many conflicts nobody has seen to."""
     return int(connection.execute(select(func.count()).select_from(_all(settled=False).subquery())).scalar_one())
+
+
+def forget_conflicts(connection: Connection, *, before_ms: int, limit: int, kept_max: int = KEPT_MAX) -> int:
+    """Forget conflicts that are older than that and seen to, and those beyond the newest `kept_max`; return how many."""
+    due = {row.id for row in connection.execute(_SETTLED_BEFORE, {"before_ms": before_ms, "limit": limit})}
+    due |= {row.id for row in connection.execute(_BEYOND, {"kept": kept_max, "limit": limit})}
+    for identifier in sorted(due):
+        _FORGET.run(connection, {"id": identifier})
+    return len(due)
+
+
+def settled_about_nothing(connection: Connection, *, before_ms: int, limit: int) -> list[str]:
+    """Return the keys of what says, since before then, that conflicts were seen to which are not known here any more."""
+    return [row.key for row in connection.execute(_ABOUT_NOTHING, {"before_ms": before_ms, "limit": limit})]
 
 
 def conflict_view(conflict: ConflictSeen) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import structlog
 from twinhull.config.settings import CompactionSettings
 from twinhull.kit.clock import Clock
 from twinhull.metadata import compaction
+from twinhull.metadata.conflicts import forget_conflicts, settled_about_nothing
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import VersionVector
+from twinhull.records.kinds import SETTLED
 from twinhull.upkeep.access import Access
 
 log = structlog.get_logger(__name__)
@@ -60,7 +62,7 @@ class Compacting:
         upto, keep = self._upto, self._settings.keep_changes
         trimmed = await self._access.write(lambda inside: compaction.trim_log(inside, upto, keep=keep, limit=_PAGE))
         self.changes += trimmed
-        if trimmed:
+        if trimmed or await self._access.write(self._forget_conflicts):
             return _BETWEEN_PAGES_S
         records, changes = self.records - self._before[0], self.changes - self._before[1]
         if records or changes:
@@ -91,6 +93,14 @@ class Compacting:
         self._before = (self.records, self.changes)
         self._upto, self._after = upto, ("", "") if upto else None
         return 0.0
+
+    def _forget_conflicts(self, inside: Transaction) -> int:
+        count = forget_conflicts(inside.connection, before_ms=self._before_ms, limit=_PAGE)
+        # Nodes note a conflict when they see it, so others may know it for longer.
+        long_before_ms = self._before_ms - int(self._settings.keep_deletions_s * 1000)
+        for key in settled_about_nothing(inside.connection, before_ms=long_before_ms, limit=_PAGE):
+            count += inside.delete(SETTLED, key)
+        return count
 
     async def _drop_page(self, upto: VersionVector, after: tuple[str, str]) -> None:
         def drop(inside: Transaction) -> compaction.Dropped:
