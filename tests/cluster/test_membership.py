@@ -261,6 +261,38 @@ def test_own_data_that_are_not_wanted_are_set_aside(changing: Cluster, third: Cl
     eventually(lambda: a.state_of(third) == "in sync", what="in sync")
 
 
+@pytest.fixture
+def namesake(changing: Cluster, tmp_path: Path) -> Iterator[ClusterNode]:
+    """Another node of the third one's name."""
+    node = ClusterNode(name="third", directory=tmp_path / "namesake", line=Line())
+    yield node
+    if node.process is not None:
+        node.stop()
+    node.line.close()
+
+
+def test_two_of_one_name_let_in_on_both_sides_of_a_cut_are_noticed_when_it_heals(
+    changing: Cluster, third: ClusterNode, namesake: ClusterNode
+) -> None:
+    a, b = changing
+    a.pause(b)
+    third.start(a.invite())
+    namesake.start(b.invite())
+    a.resume(b)
+
+    def alarms(node: ClusterNode) -> list[dict[str, Any]]:
+        return [alarm for alarm in node.status()["alarms"] if alarm["name"] == "nodes-alike"]
+
+    eventually(lambda: bool(alarms(a)) and bool(alarms(b)), what="both notice")
+    younger = str(namesake.status()["node"]["id"])
+    assert f"cluster remove {younger}" in alarms(a)[0]["message"]
+    assert "nodes-alike" in a.cli("verify", code=1)
+    # A name that two have says nothing.
+    assert "2 nodes are called 'third'" in a.cli("remove", "third", code=1)
+    a.cli("remove", younger)
+    eventually(lambda: not alarms(a) and not alarms(b), what="the alarm ends")
+
+
 def test_keys_certificates_and_authority_are_renewed_while_requests_go_on(changing: Cluster, third: ClusterNode) -> None:
     a, b = changing
     name, content = new_name(), image("pulled all the time")

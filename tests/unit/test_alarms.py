@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from twinhull.metadata.members import Node
 from twinhull.replication.alarms import (
     ALARMS,
     CHANGES_HELD,
     CLOCK_AHEAD,
+    NODES_ALIKE,
     PEER_DOWN,
     PEER_ONE_WAY,
     PEER_SUSPECT,
@@ -15,6 +17,7 @@ from twinhull.replication.alarms import (
     alarm_of_clock,
     alarm_of_writes,
     alarms_of_member,
+    alarms_of_nodes,
 )
 from twinhull.replication.rates import Rates
 
@@ -50,6 +53,24 @@ def test_degraded_writes_give_an_alarm_for_a_minute() -> None:
     assert alarm_of_writes(None, 0) == []
     assert [alarm.name for alarm in alarm_of_writes(5.0, 3)] == [WRITES_DEGRADED]
     assert alarm_of_writes(61.0, 3) == []
+
+
+def member(node: str, name: str, slot: int, joined_ms: int) -> Node:
+    return Node(id=node, name=name, slot=slot, address="h:1", url="", token_keys=[], joined_ms=joined_ms)
+
+
+def test_members_that_were_given_the_same_name_or_slot_give_an_alarm_that_names_the_younger() -> None:
+    one, other, third = member("aa", "a", 0, 1), member("bb", "b", 1, 2), member("cc", "c", 2, 3)
+    assert alarms_of_nodes([one, other, third]) == []
+    [named] = alarms_of_nodes([member("dd", "c", 3, 9), one, third])
+    assert (named.name, named.peer) == (NODES_ALIKE, "c")
+    assert "both have name c: `twinhull cluster remove dd`" in named.message
+    assert "slot" not in named.message
+    [slotted] = alarms_of_nodes([third, member("ee", "e", 2, 2)])
+    assert "both have slot 2, so that ids" in slotted.message
+    assert "remove cc" in slotted.message
+    [both] = alarms_of_nodes([third, member("ff", "c", 2, 4)])
+    assert "both have name c and slot 2" in both.message
 
 
 def test_throughput_is_that_of_the_last_ten_seconds() -> None:

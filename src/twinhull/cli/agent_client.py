@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | GET /status | | `Status` |
 | POST /invite | `{}` | `{"token": …, "expires_unix_ms": …}` |
-| POST /verify | `{"deep": bool, "repair": bool}` | `{"equal": bool, "missing_blobs", "faults": [fault], "peers": [compared]}` |
+| POST /verify | `{"deep": bool, "repair": bool}` | `{"equal": bool, "missing_blobs", "faults", "peers", "alarms"}` |
 | GET /wait?timeout_s= | | `{"in_sync": bool, "peers": [member, …]}` |
 | POST /leave | `{}` | `{}` |
 | POST /remove | `{"node": name or id}` | `{"node": name}` |

@@ -140,7 +140,7 @@ def verify(
         from twinhull.cli.comparison import print_comparison
 
         print_comparison(answer)
-    if not answer.get("equal"):
+    if not answer.get("equal") or answer.get("alarms"):
         raise typer.Exit(1)
 
 

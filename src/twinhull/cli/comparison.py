@@ -31,6 +31,8 @@ def print_comparison(answer: dict[str, Any]) -> None:
             print(f"  blobs not there yet: {peer['missing_blobs']}")
     if answer.get("missing_blobs"):
         print(f"blobs not here yet: {answer['missing_blobs']}")
+    for alarm in answer.get("alarms") or []:
+        print(f"{alarm.get('name', '?')}: {alarm.get('message', '')}")
     print("equal" if answer.get("equal") else "not equal")
 
 

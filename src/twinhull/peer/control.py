@@ -113,7 +113,8 @@ class Control:
         """Compare this node's state with each peer's, and mend what differs if that is asked for."""
         asked = await request.json() if request.body_exists else {}
         document = await self._mending.verify(deep=asked.get("deep") is True, repair=asked.get("repair") is True)
-        return web.json_response(document)
+        # What no comparison of records shows: they are alike in what must not be.
+        return web.json_response({**document, "alarms": msgspec.to_builtins(self._overview.alarms_of_nodes())})
 
     # -- acting ----------------------------------------------------------------------------------------------------
 
@@ -187,9 +188,14 @@ class Control:
 
     def _named(self, wanted: object) -> Node:
         nodes = [neighbour.node for neighbour in self._engine.neighbours.all()]
-        for node in nodes:
-            if wanted in (node.id, node.name):
-                return node
+        found = [node for node in nodes if node.id == wanted] or [node for node in nodes if node.name == wanted]
+        if len(found) > 1:
+            ids = ", ".join(node.id for node in found)
+            raise Conflict(
+                f"{len(found)} nodes are called {str(wanted)[:64]!r}", hint=f"name the one that is meant by its id: {ids}"
+            )
+        if found:
+            return found[0]
         names = ", ".join(node.name for node in nodes) or "none"
         raise NotFound(f"there is no peer {str(wanted)[:64]!r}", hint=f"peers: {names}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, Final
 
 import msgspec
+
+from twinhull.metadata.members import Node
 
 # Clocks that NTP keeps are a thousand times nearer.
 CLOCK_AHEAD_S: Final = 10.0
@@ -21,6 +24,7 @@ WRITES_DEGRADED: Final = "writes-degraded"
 NODE_REMOVED: Final = "node-removed"
 NODES_DIFFER: Final = "nodes-differ"
 DATA_LOST: Final = "data-lost"
+NODES_ALIKE: Final = "nodes-alike"
 ALARMS: Final = (
     PEER_DOWN,
     PEER_ONE_WAY,
@@ -31,6 +35,7 @@ ALARMS: Final = (
     NODE_REMOVED,
     NODES_DIFFER,
     DATA_LOST,
+    NODES_ALIKE,
 )
 
 _STATES: Final = {
@@ -80,3 +85,19 @@ def alarm_of_writes(since_s: float | None, count: int) -> list[Alarm]:
         return []
     message = f"writes are confirmed by fewer nodes than asked for: {count} since this node's agent started"
     return [Alarm(name=WRITES_DEGRADED, message=message)]
+
+
+def alarms_of_nodes(nodes: Sequence[Node]) -> list[Alarm]:
+    """Return which members have the same name or slot: they were let in by members that did not hear each other."""
+    alarms = []
+    for older, younger in combinations(sorted(nodes, key=lambda node: (node.joined_ms, node.id)), 2):
+        shared = [f"name {older.name}"] if older.name == younger.name else []
+        # Integer ids are counted by slots.
+        shared += [f"slot {older.slot}, so that ids they give out may be the same"] if older.slot == younger.slot else []
+        if shared:
+            message = (
+                f"nodes {older.id} ({older.name}) and {younger.id} ({younger.name}) both have {' and '.join(shared)}:"
+                f" `twinhull cluster remove {younger.id}`, and let it join again with --merge and a name of its own"
+            )
+            alarms.append(Alarm(name=NODES_ALIKE, peer=younger.name, message=message))
+    return alarms

@@ -12,7 +12,7 @@ from twinhull.metadata import members
 from twinhull.metadata.accounts import find_setting
 from twinhull.metadata.conflicts import count_unsettled
 from twinhull.metadata.members import Node
-from twinhull.replication.alarms import NODE_REMOVED, Alarm, alarm_of_clock, alarm_of_writes, alarms_of_member
+from twinhull.replication.alarms import NODE_REMOVED, Alarm, alarm_of_clock, alarm_of_writes, alarms_of_member, alarms_of_nodes
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed
 from twinhull.replication.neighbours import Neighbour
@@ -69,6 +69,7 @@ class Overview:
         if engine.neighbours.is_removed:
             own["state"] = "removed"
             alarms.append(Alarm(name=NODE_REMOVED, message="this node was removed from its cluster"))
+        alarms += self.alarms_of_nodes()
         alarms += alarm_of_clock(clock_ms, engine.clock.unix_ms())
         since_s = None if self._degraded_s is None else engine.clock.monotonic_s() - self._degraded_s
         alarms += alarm_of_writes(since_s, self._degraded_writes)
@@ -81,6 +82,10 @@ class Overview:
             "conflicts": conflicts,
             "alarms": msgspec.to_builtins(alarms),
         }
+
+    def alarms_of_nodes(self) -> list[Alarm]:
+        """Return which members have what only one may have."""
+        return alarms_of_nodes([self.own, *(neighbour.node for neighbour in self._engine.neighbours.all())])
 
     def _member(self, neighbour: Neighbour) -> dict[str, Any]:
         node, puller, engine = neighbour.node, neighbour.puller, self._engine
