@@ -22,6 +22,7 @@ from twinhull.replication.apply import apply_changes, apply_page, merge_records
 from twinhull.replication.engine import Engine
 from twinhull.replication.mending import Mending
 from twinhull.replication.protocol import SnapshotPage
+from twinhull.replication.taking import Taking
 
 NewAgent = Callable[..., Agent]
 DIGEST = "sha256:" + "0" * 64
@@ -217,6 +218,18 @@ async def test_source_that_talks_nonsense_is_told_so(new_agent: NewAgent) -> Non
     await a.streams[0].back.put(b"\xc1nonsense")
     await until(lambda: "cannot be read" in puller.last_error)
     await until(lambda: "cannot be read" in a.streams[0].reason)
+
+
+async def test_origin_is_said_to_be_held_up_no_more_once_another_peer_has_brought_what_was_due(new_agent: NewAgent) -> None:
+    agent = new_agent("a")
+    taking = Taking("b", agent.store, agent, agent.executor)
+    first, second, third = (change_of("late", seq) for seq in (1, 2, 3))
+    await taking.changes([third])
+    assert "1 was due" in taking.reasons()["late"]
+    # Nothing of that origin may come over this stream for days.
+    agent.settled_as(apply_changes(agent.store, [first, second]).vector)
+    assert taking.reasons() == {}
+    assert await taking.changes([third]) == {"late": 3}
 
 
 def test_origin_that_is_held_up_goes_on_when_another_peer_has_brought_what_was_due(store: Store) -> None:

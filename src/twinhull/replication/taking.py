@@ -85,7 +85,9 @@ class Taking:
 
     def reasons(self) -> dict[str, str]:
         """Return the origins whose next change can't be taken, and why."""
-        return {origin: held.reason for origin, held in self._held.items()}
+        have = self._receiver.vector() if self._held else {}
+        # What could not be taken from here may have come from another peer.
+        return {origin: held.reason for origin, held in self._held.items() if have.get(origin, 0) <= held.seq}
 
     def begin(self, vector: VersionVector) -> None:
         """Note what the peer had when the stream began: what it has seen and does not send in a snapshot is gone."""
