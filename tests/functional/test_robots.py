@@ -56,6 +56,45 @@ class TestRobots:
         assert await robot.starts_upload("library/app") == 202
         assert await robot.starts_upload("nosuch/app") == 401
 
+    async def test_system_robot_has_no_rights_in_a_project_made_anew_under_a_name_that_it_was_given(
+        self, site: AccountsNode
+    ) -> None:
+        project = await make_project(site.admin, "team")
+        other = [{**permission, "namespace": "library"} for permission in robot_body("x", "library")["permissions"]]
+        body = robot_body("sys", "team", level="system")
+        body["permissions"] += other
+        made = await site.admin.ok(201, "POST", "/robots", body)
+        robot = site.user(made["name"], made["secret"])
+        assert await robot.starts_upload("team/app") == 202
+        assert await names(robot, "/projects") == ["library", "team"]
+        await site.admin.ok(200, "DELETE", f"/projects/{project}")
+        assert await robot.starts_upload("team/app") == 401
+        await make_project(site.admin, "team")
+        assert await robot.starts_upload("team/app") == 401
+        assert await robot.starts_upload("library/app") == 202
+        assert await names(robot, "/projects") == ["library"]
+        # Whoever writes back what is shown does not give it the rights again.
+        shown = await site.admin.ok(200, "GET", f"/robots/{made['id']}")
+        assert shown["permissions"] == other
+        await site.admin.ok(200, "PUT", f"/robots/{made['id']}", {**shown, "description": "changed"})
+        assert await robot.starts_upload("team/app") == 401
+        # Whoever means the new one does.
+        await site.admin.ok(200, "PUT", f"/robots/{made['id']}", {**shown, "permissions": body["permissions"]})
+        assert await robot.starts_upload("team/app") == 202
+
+    async def test_list_of_an_older_release_means_no_project_that_was_made_after_it(self, site: AccountsNode) -> None:
+        project = await make_project(site.admin, "team")
+        made = await site.admin.ok(201, "POST", "/robots", robot_body("sys", "team", level="system"))
+        robot = site.user(made["name"], made["secret"])
+        with site.store.write() as transaction:
+            transaction.put(ROBOT, "sys", {"permissions": robot_body("sys", "team", level="system")["permissions"]})
+        assert await robot.starts_upload("team/app") == 202
+        await site.admin.ok(200, "DELETE", f"/projects/{project}")
+        await make_project(site.admin, "team")
+        with site.store.write() as transaction:
+            transaction.put(ROBOT, "sys", {"updated_ms": transaction.now_ms() - 3_600_000})
+        assert await robot.starts_upload("team/app") == 401
+
     @pytest.mark.parametrize(
         ("body", "status", "message"),
         [

@@ -67,8 +67,13 @@ class AccountCaches:
     def _forget_project(self, name: str) -> None:
         self.generation += 1
         self.projects.pop(name, None)
-        # Its robots live and die with it.
-        for robot in [robot for robot in self.subjects if f"{name}+" in robot]:
+        # Its robots live and die with it, and the system's robots may have lost or found it.
+        doubtful = [
+            robot
+            for robot, found in self.subjects.items()
+            if f"{name}+" in robot or (found is not None and found.is_robot and not found.project)
+        ]
+        for robot in doubtful:
             del self.subjects[robot]
 
     def _forget_member(self, key: str) -> None:

@@ -130,13 +130,12 @@ class Robots:
             "level": new.level,
             "project": project,
             "description": new.description,
-            "permissions": list(new.permissions),
             "disable": new.disable,
             "secret_hash": hashed,
         }
 
         def make(transaction: Transaction) -> int:
-            _require_projects(transaction, new.permissions)
+            fields["permissions"] = _bound(transaction, new.level, new.permissions)
             number = _create(transaction, key, new, fields)
             note(transaction, "create", "robot", key, project=project)
             return number
@@ -161,7 +160,7 @@ class Robots:
             robot = _existing(transaction, number)
             if robot.level == PROJECT and permissions[0].get("namespace") != robot.project:
                 raise Invalid("cannot update the project of robot")
-            _require_projects(transaction, permissions)
+            bound = _bound(transaction, robot.level, permissions)
             before: dict[str, Value] = {
                 "description": robot.description,
                 "permissions": list(robot.permissions),
@@ -175,6 +174,8 @@ class Robots:
                 "duration_days": duration_days or default_duration_days,
             }
             changed = changed_only(before, wanted)
+            if "permissions" in changed:
+                changed["permissions"] = bound
             if disable:
                 # Written even where it says the same: it must hold against somebody who enables it elsewhere right now.
                 changed["disable"] = True
@@ -224,11 +225,21 @@ def _existing(transaction: Transaction, number: int) -> Robot:
     return robot
 
 
-def _require_projects(transaction: Transaction, permissions: Sequence[Mapping[str, Any]]) -> None:
-    of_projects = (permission for permission in permissions if permission.get("kind") == "project")
-    for namespace in dict.fromkeys(str(permission.get("namespace", "")) for permission in of_projects):
-        if namespace != ANY_PROJECT and queries.find_project(transaction.connection, namespace) is None:
-            raise ProjectUnknown(f"project {namespace[:255]} not found")
+def _bound(transaction: Transaction, level: str, permissions: Sequence[Mapping[str, Any]]) -> list[Value]:
+    """Return the list with, for the system's robots, what tells the projects that it names from later ones of their names.
+
+    Raises ProjectUnknown for one that names a project that there is not.
+    """
+    bound: list[Value] = []
+    for permission in permissions:
+        namespace = str(permission.get("namespace", ""))
+        lives = {}
+        if permission.get("kind") == "project" and namespace != ANY_PROJECT:
+            if queries.find_project(transaction.connection, namespace) is None:
+                raise ProjectUnknown(f"project {namespace[:255]} not found")
+            lives = life_of_project(transaction, namespace) if level == SYSTEM else {}
+        bound.append({**permission, **lives})
+    return bound
 
 
 def _create(transaction: Transaction, key: str, new: NewRobot, fields: dict[str, Value]) -> int:

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, String, an
 from twinhull.metadata import account_fields
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, contains, count, equals
 from twinhull.metadata.lives import in_living_project, is_living_member
+from twinhull.metadata.named_projects import Listed, still_meant
 from twinhull.metadata.tables.accounts import id_aliases, members, nodes, projects, robots, settings, users
 from twinhull.metadata.tables.content import repositories
 from twinhull.metadata.tables.documents import documents
@@ -327,23 +328,24 @@ def _living_robots() -> Select[Any]:
     return select(*shown).where(in_living_project(robots.c.project, robots.c.project_life))
 
 
-def _robot(row: RowMapping) -> Robot:
-    fields = dict(row)
-    fields["permissions"] = msgspec.json.decode(fields["permissions"], type=list[dict[str, Any]])
-    return Robot(**fields)
+def _robots(connection: Connection, query: Select[Any]) -> list[Robot]:
+    rows = connection.execute(query).mappings().all()
+    decoded = [msgspec.json.decode(row["permissions"], type=list[dict[str, Any]]) for row in rows]
+    lists = [Listed(row["project"], permissions, row["updated_ms"]) for row, permissions in zip(rows, decoded, strict=True)]
+    meant = still_meant(connection, lists)
+    return [Robot(**{**row, "permissions": permissions}) for row, permissions in zip(rows, meant, strict=True)]
 
 
 def find_robot(connection: Connection, name: str) -> Robot | None:
     """Return the robot of that name (without prefix)."""
-    row = connection.execute(_living_robots().where(equals(robots.c.name, name))).mappings().first()
-    return _robot(row) if row is not None else None
+    return next(iter(_robots(connection, _living_robots().where(equals(robots.c.name, name)))), None)
 
 
 def find_robot_by_id(connection: Connection, number: int) -> Robot | None:
     """Return the robot with that id, or with that other id."""
-    row = connection.execute(_living_robots().where(robots.c.id == number).order_by(robots.c.name)).mappings().first()
-    if row is not None:
-        return _robot(row)
+    found = _robots(connection, _living_robots().where(robots.c.id == number).order_by(robots.c.name).limit(1))
+    if found:
+        return found[0]
     name = resolve_id(connection, ROBOT.name, number)
     return find_robot(connection, name) if name is not None else None
 
@@ -365,7 +367,7 @@ def list_robots(
         order=(robots.c.created_ms.desc(), robots.c.id.desc()),
     )
     query = fields.select(_living_robots().where(robots.c.project == project), wanted)
-    return [_robot(row) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
+    return _robots(connection, part.of(query)), count(connection, query)
 
 
 def robot_keys(connection: Connection, project: str) -> list[str]:
