@@ -9,14 +9,32 @@ from typing import Final
 import pytest
 
 from tests.support.metadata import Opened, derived_rows, open_sqlite, push
+from twinhull.catalog.lives import life_of_project, lives_of_member
 from twinhull.kit.clock import ManualClock
-from twinhull.metadata import members
+from twinhull.metadata import accounts, members
+from twinhull.metadata.documents import list_documents
 from twinhull.metadata.entering import has_data, prepare_to_merge
 from twinhull.metadata.migrate import migrate
 from twinhull.metadata.projections.project import rebuild_projections
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import ID_BLOCK, SLOTS
-from twinhull.records.kinds import MANIFEST, NODE, PROJECT, SETTING, TAG, TRUST_SETTING, USER, id_and_aliases, tag_key
+from twinhull.records.kinds import (
+    LABEL,
+    MANIFEST,
+    MEMBER,
+    NODE,
+    PROJECT,
+    ROBOT,
+    SETTING,
+    TAG,
+    TRUST_SETTING,
+    USER,
+    document_key,
+    id_and_aliases,
+    member_key,
+    tag_key,
+)
+from twinhull.records.merge import Value
 
 SLOT: Final = 5
 PAGE: Final = 1000
@@ -196,3 +214,66 @@ def test_empty_database_has_no_data(tmp_path: Path, opened: Opened) -> None:
     assert not has_data(database)
     database.close()
     assert has_data(opened.database)
+
+
+def fill_team(store: Store) -> None:
+    """Make a project with a member, a label, and robots of its own and of the system, as the catalog does."""
+    create_project(store, "team", "admin")
+    with store.write() as transaction:
+        transaction.create(USER, "alice", {"email": "a@x"}, number=transaction.next_id(USER))
+        number = transaction.next_id(MEMBER)
+        lives = lives_of_member(transaction, "team", "u", "alice")
+        transaction.create(MEMBER, member_key("team", "u", "alice"), {"role": 2, **lives}, number=number)
+        life = life_of_project(transaction, "team")
+        named = {"kind": "project", "namespace": "team", "access": [{"resource": "repository", "action": "pull"}]}
+        for name, of in (("team+ci", {"project": "team", **life}), ("sys", {"project": ""})):
+            fields: dict[str, Value] = {"level": "project", "permissions": [{**named, **life}], "updated_ms": 1, **of}
+            transaction.create(ROBOT, name, fields, number=transaction.next_id(ROBOT))
+        fields = {"color": "red", **life}
+        transaction.create(LABEL, document_key("team", "old"), fields, number=transaction.next_id(LABEL))
+
+
+def rights_in_team(store: Store) -> tuple[int | None, list[str], int]:
+    """Return alice's role, the robots that may do anything, and how many labels the project has."""
+    with store.read() as connection:
+        found = [robot for name in ("team+ci", "sys") if (robot := accounts.find_robot(connection, name)) is not None]
+        with_rights = [robot.name for robot in found if robot.permissions]
+        return (
+            accounts.find_role(connection, "team", "alice"),
+            with_rights,
+            list_documents(connection, LABEL, project="team")[1],
+        )
+
+
+@pytest.mark.parametrize("both_have_it", [False, True])
+def test_members_robots_and_labels_stay_with_what_they_were_made_for(
+    store: Store, opened: Opened, cluster: Store, clock: ManualClock, both_have_it: bool
+) -> None:
+    for number in range(3):
+        create_project(cluster, f"theirs-{number}", "c")
+    if both_have_it:
+        create_project(cluster, "team", "c")
+    clock.advance(5)
+    fill_team(store)
+    before = rights_in_team(store)
+    assert before == (2, ["team+ci", "sys"], 1)
+    ours = entered(opened, clock)
+    take_all(ours, cluster)
+    take_all(cluster, ours)
+    assert rights_in_team(ours) == rights_in_team(cluster) == before
+
+
+def test_what_hung_on_an_earlier_life_does_not_come_back(
+    store: Store, opened: Opened, cluster: Store, clock: ManualClock
+) -> None:
+    fill_team(store)
+    with store.write() as transaction:
+        transaction.delete(PROJECT, "team")
+    create_project(store, "team", "admin")
+    assert rights_in_team(store) == (None, [], 0)
+    # In the cluster the project has the id that it had here in its first life.
+    create_project(cluster, "team", "c")
+    ours = entered(opened, clock)
+    take_all(ours, cluster)
+    take_all(cluster, ours)
+    assert rights_in_team(ours) == rights_in_team(cluster) == (None, [], 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sqlalchemy import Connection, delete, select, text, update
@@ -25,13 +25,38 @@ from twinhull.metadata.tables.own import (
     peer_acknowledgements,
 )
 from twinhull.metadata.transaction import MERGED, Transaction
-from twinhull.records.kinds import KINDS, NODE, PROGRESS, SETTING, TRUST_SETTING, new_ids
-from twinhull.records.merge import Record, Value, decode, is_dead, values_of
+from twinhull.records.kinds import (
+    ARTIFACT_LABEL,
+    ENTITY_LIFE,
+    KINDS,
+    LABEL,
+    LIFE,
+    MEMBER,
+    NODE,
+    PROGRESS,
+    PROJECT,
+    ROBOT,
+    SETTING,
+    TRUST_SETTING,
+    USER,
+    USER_GROUP,
+    id_and_aliases,
+    life_of,
+    new_ids,
+    number_of_life,
+    split_member_key,
+)
+from twinhull.records.merge import Kind, Value, decode, is_dead, values_of
 
 _PAGE: Final = 500
 _RECORDS_PAGE: Final = text(
     "SELECT kind, key, record FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
+
+# What other records are hung on, in one of its lives.
+_HUNG_ON: Final = frozenset({PROJECT.name, USER.name, USER_GROUP.name, LABEL.name})
+# The life of what was hung on one that ended: no id is like it.
+_ENDED: Final[Value] = [0, 0, "", -1]
 
 # Given a text of a record, it returns what the new cluster can read in its place: the same, if it is no sealed secret.
 Reseal = Callable[[str], str]
@@ -84,30 +109,57 @@ class _Rewriting:
         self._slot = slot
         self._clock = clock
         self._reseal = reseal
+        # By kind and what was its id: the life that goes on under another.
+        self._lives: dict[tuple[str, int], Value] = {}
 
     def run(self) -> int:
         """Write anew what must not stay as it is, and return the log's position after it."""
+        # What is hung on others comes after all of these have their new ids.
+        return max(self._go_through(self._rewrite), self._go_through(self._hang_anew))
+
+    def _go_through(self, rewrite: Callable[[Transaction, Kind, str, Mapping[str, Value]], None]) -> int:
         kind, key, position = "", "", 0
         while page := self._connection.execute(_RECORDS_PAGE, {"kind": kind, "key": key, "limit": _PAGE}).all():
             # One for each page: it remembers all that it has read.
             transaction = Transaction(self._connection, node=self._node, slot=self._slot, clock=self._clock)
             for kind, key, encoded in page:
-                self._rewrite(transaction, kind, key, decode(encoded))
+                record = decode(encoded)
+                if not is_dead(KINDS[kind], record):
+                    rewrite(transaction, KINDS[kind], key, values_of(KINDS[kind], record))
             transaction.finish()
             position = transaction.position or position
         return position
 
-    def _rewrite(self, transaction: Transaction, name: str, key: str, record: Record) -> None:
-        kind = KINDS[name]
-        if is_dead(kind, record):
-            return
-        values = values_of(kind, record)
+    def _rewrite(self, transaction: Transaction, kind: Kind, key: str, values: Mapping[str, Value]) -> None:
         changed = {field: after for field, before in values.items() if (after := self._resealed(before)) != before}
         if values.get("ids"):
             # Stamped with this moment: where the cluster has the same thing already, its id stays.
             changed["ids"] = new_ids(transaction.next_id(kind), Stamp(transaction.now_ms(), 0, self._node))
+            if kind.name in _HUNG_ON:
+                number, aliases = id_and_aliases(values["ids"])
+                self._lives.update(dict.fromkeys(((kind.name, one) for one in (number, *aliases)), life_of(changed["ids"])))
         if changed:
             transaction.put(kind, key, changed)
+
+    def _hang_anew(self, transaction: Transaction, kind: Kind, key: str, values: Mapping[str, Value]) -> None:
+        """Say by the new ids in which life of something a thing was made."""
+        changed = {}
+        if number_of_life(values.get(LIFE)):
+            changed[LIFE] = self._now(LABEL if kind is ARTIFACT_LABEL else PROJECT, values[LIFE])
+        if number_of_life(values.get(ENTITY_LIFE)) and kind is MEMBER:
+            changed[ENTITY_LIFE] = self._now(USER if split_member_key(key)[1] == "u" else USER_GROUP, values[ENTITY_LIFE])
+        permissions = values.get("permissions")
+        if kind is ROBOT and isinstance(permissions, list):
+            bound = [
+                {**one, LIFE: self._now(PROJECT, one[LIFE])} if isinstance(one, dict) and one.get(LIFE) else one
+                for one in permissions
+            ]
+            changed |= {"permissions": bound} if bound != permissions else {}
+        if changed:
+            transaction.put(kind, key, changed)
+
+    def _now(self, kind: Kind, life: Value) -> Value:
+        return self._lives.get((kind.name, number_of_life(life)), _ENDED)
 
     def _resealed(self, value: Value) -> Value:
         if isinstance(value, str):
