@@ -6,10 +6,12 @@ import base64
 import http.client
 import json
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.support.line import Line
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
 from tests.support.single import ADMIN_PASSWORD, free_address, twinhull
+from twinhull.auth.sealing import Sealer, key_id, key_of
 from twinhull.kit.clock import SystemClock
 from twinhull.replication.certificates import server_name
 from twinhull.replication.trust import Trust
@@ -336,6 +339,41 @@ def test_keys_certificates_and_authority_are_renewed_while_requests_go_on(changi
     eventually(lambda: a.state_of(b) == b.state_of(a) == "in sync", what="they know each other by the new ones alone")
     third.start(b.invite())
     check_pull(third.repository(name), content, "v1")
+
+
+def keys_of(node: ClusterNode) -> list[bytes]:
+    return Trust(node.data_dir / "node").cluster_keys()
+
+
+def sealed_at(node: ClusterNode) -> tuple[str, str]:
+    """Return the client secret of the settings as it is stored on the node, and as it reads with the node's keys."""
+    with closing(sqlite3.connect(node.data_dir / "metadata.db")) as database:
+        (value,) = database.execute("SELECT value FROM settings WHERE name = 'oidc_client_secret'").fetchone()
+    sealed = json.loads(value)
+    return sealed, Sealer(Trust(node.data_dir / "node").cluster_keys).unseal(sealed)
+
+
+def test_key_for_secrets_is_renewed_and_a_node_that_is_away_reads_them_all_the_time(
+    changing: Cluster, third: ClusterNode
+) -> None:
+    a, b = changing
+    third.start(a.invite())
+    eventually(lambda: a.state_of(third) == b.state_of(third) == "in sync", what="in sync")
+    management(a, "PUT", "configurations", {"oidc_client_secret": "first"})
+    eventually(lambda: sealed_at(third)[1] == "first", what="there")
+    [old] = keys_of(a)
+    third.stop()
+    assert "third does not have the new key for secrets yet" in a.cli("rotate", "--sealing")
+    eventually(lambda: len(keys_of(b)) == 2, what="b has the new key too")
+    management(b, "PUT", "configurations", {"oidc_client_secret": "second"})
+    assert key_of(sealed_at(b)[0]) == key_id(old), "nothing is sealed with what not all can read"
+    third.start()
+    nodes = (a, b, third)
+    eventually(lambda: all(len(keys_of(node)) == 1 and keys_of(node) != [old] for node in nodes), what="the old key is gone")
+    assert keys_of(a) == keys_of(b) == keys_of(third)
+    for node in nodes:
+        sealed, secret = sealed_at(node)
+        assert (key_of(sealed), secret) == (key_id(keys_of(node)[0]), "second")
 
 
 def test_certificate_bears_the_nodes_own_name(changing: Cluster) -> None:

@@ -195,6 +195,10 @@ class SimulatedPeer:
 
         return await self._network.ask(self._source, self._machine, answer, timeout_s=timeout_s)
 
+    async def cluster_keys(self, *, timeout_s: float) -> list[bytes]:  # noqa: ARG002 - as the protocol has it
+        """Return none: nothing is sealed here."""
+        return []
+
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state."""
 

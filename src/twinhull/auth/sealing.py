@@ -21,6 +21,7 @@ from twinhull.kit.errors import Invalid, Unavailable
 # sealed:1:ID OF THE KEY:BASE64 OF NONCE AND CIPHERTEXT
 _FORM: Final = "sealed:1:"
 _NONCE_BYTES: Final = 12
+KEY_BYTES: Final = 32
 _ID_LENGTH: Final = 16
 
 RandomBytes = Callable[[int], bytes]
@@ -64,6 +65,11 @@ class Sealer:
             return self._known[name].decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], None).decode()
         except (binascii.Error, InvalidTag, ValueError) as error:
             raise Invalid("this sealed secret is damaged", hint="enter it again") from error
+
+
+def key_of(text: str) -> str:
+    """Return the name of the key that a text is sealed with; empty for what is not sealed."""
+    return text.removeprefix(_FORM).partition(":")[0] if Sealer.is_sealed(text) else ""
 
 
 def key_id(key: bytes) -> str:

@@ -193,11 +193,12 @@ def replace(node: NodeArgument, *, data_dir: DataDirOption = None) -> None:
 def rotate(
     *,
     authority: Annotated[bool, typer.Option("--authority", help="Also the authority that signs the certificates.")] = False,
+    sealing: Annotated[bool, typer.Option("--sealing", help="Also the key that seals passwords of other registries.")] = False,
     json_: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Renew the keys that sign tokens, and the certificates, on all nodes; requests go on meanwhile."""
-    answer = _agent(data_dir).post("/rotate", {"authority": authority})
+    answer = _agent(data_dir).post("/rotate", {"authority": authority, "sealing": sealing})
     if json_:
         _print_json(answer)
         return

@@ -12,6 +12,7 @@ from twinhull.kit.hlc import Stamp
 from twinhull.metadata.database import Database
 from twinhull.metadata.incarnation import move
 from twinhull.metadata.migrate import revision_of
+from twinhull.metadata.sealed import with_texts
 from twinhull.metadata.tables import accounts
 from twinhull.metadata.tables.columns import upsert
 from twinhull.metadata.tables.documents import progress
@@ -131,7 +132,7 @@ class _Rewriting:
         return position
 
     def _rewrite(self, transaction: Transaction, kind: Kind, key: str, values: Mapping[str, Value]) -> None:
-        changed = {field: after for field, before in values.items() if (after := self._resealed(before)) != before}
+        changed = {field: after for field, before in values.items() if (after := with_texts(before, self._reseal)) != before}
         if values.get("ids"):
             # Stamped with this moment: where the cluster has the same thing already, its id stays.
             changed["ids"] = new_ids(transaction.next_id(kind), Stamp(transaction.now_ms(), 0, self._node))
@@ -160,10 +161,3 @@ class _Rewriting:
 
     def _now(self, kind: Kind, life: Value) -> Value:
         return self._lives.get((kind.name, number_of_life(life)), _ENDED)
-
-    def _resealed(self, value: Value) -> Value:
-        if isinstance(value, str):
-            return self._reseal(value)
-        if isinstance(value, dict):
-            return {name: self._resealed(inner) for name, inner in value.items()}
-        return [self._resealed(inner) for inner in value] if isinstance(value, list) else value

@@ -40,6 +40,7 @@ from twinhull.replication.page import SyncPage
 from twinhull.replication.peer_client import peer_clients
 from twinhull.replication.renewal import Renewal
 from twinhull.replication.rotating import Rotation
+from twinhull.replication.sealing_keys import SealingKeys
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import Trust
 
@@ -120,7 +121,8 @@ def _engine_settings(settings: Settings) -> EngineSettings:
 
 def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:
     sealer = Sealer(trust.cluster_keys)
-    return Rotation(engine, Renewal(trust, clock), seal=sealer.seal, unseal=sealer.unseal, ca_pem=trust.ca_pem)
+    renewal, sealing = Renewal(trust, clock), SealingKeys(engine, trust)
+    return Rotation(engine, renewal, sealing, seal=sealer.seal, unseal=sealer.unseal, ca_pem=trust.ca_pem)
 
 
 async def _listen_to_peers(

@@ -31,6 +31,7 @@ from twinhull.replication.protocol import (
     FromSubscriber,
     HoldRequest,
     KeptQuery,
+    KeysAnswer,
     OfferAnswer,
     PresenceQuery,
     RecordAnswer,
@@ -126,6 +127,7 @@ class PeerRoutes:
         application.router.add_post("/peer/v1/presence", self.presence)
         application.router.add_post(_OPEN_TO_REMOVED, self.removal)
         application.router.add_post("/peer/v1/bucket", self.bucket)
+        application.router.add_post("/peer/v1/keys", self.keys)
         application.router.add_post("/peer/v1/blobs/hold", self.hold)
         application.router.add_route("*", "/peer/v1/relay/{path:.*}", self._relay.forward)
         return application
@@ -244,6 +246,11 @@ class PeerRoutes:
         query = _read(await request.read(), BucketQuery)
         records = await self._answers.bucket(query.kind, query.bucket)
         return web.Response(body=msgspec.msgpack.encode(BucketAnswer(records=records)))
+
+    async def keys(self, _request: web.Request) -> web.Response:
+        """Return the keys that seal secrets, to a member that lacks a new one."""
+        keys = await in_thread(self._engine.executor, self._doorkeeper.cluster_keys)
+        return web.Response(body=msgspec.msgpack.encode(KeysAnswer(keys=keys)))
 
     async def hold(self, request: web.Request) -> web.Response:
         """Answer once the named blobs are on this node's disk."""

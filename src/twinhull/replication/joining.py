@@ -59,6 +59,10 @@ class Doorkeeper:
         """Return the authority's certificate."""
         return self._trust.ca_pem()
 
+    def cluster_keys(self) -> list[bytes]:
+        """Return the keys with which members seal secrets; to be sent to members only."""
+        return self._trust.cluster_keys()
+
     def invite(self, address: str) -> str:
         """Return a join token that works once, within an hour, at this node's address."""
         invite = self._trust.new_invite(address)

@@ -92,6 +92,10 @@ class Peer(Protocol):
         """Return which of the blobs the peer needs, or the node that it is to ask for us."""
         ...
 
+    async def cluster_keys(self, *, timeout_s: float) -> list[bytes]:
+        """Return the keys that the peer seals and unseals secrets with."""
+        ...
+
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""
         ...

@@ -31,6 +31,7 @@ from twinhull.replication.protocol import (
     HoldRequest,
     KeptAnswer,
     KeptQuery,
+    KeysAnswer,
     OfferAnswer,
     PresenceAnswer,
     PresenceQuery,
@@ -191,6 +192,11 @@ class PeerClient:
     async def kept(self, query: KeptQuery, *, timeout_s: float) -> KeptAnswer:
         """Return which of the blobs the peer needs, or the node that it is to ask for us."""
         return _read(await self._post("/blobs/kept", query, timeout_s=timeout_s), KeptAnswer)
+
+    async def cluster_keys(self, *, timeout_s: float) -> list[bytes]:
+        """Return the keys that the peer seals and unseals secrets with."""
+        answer = await self._post("/keys", RecordQuery(kind="", key=""), timeout_s=timeout_s)
+        return _read(answer, KeysAnswer).keys
 
     async def bucket(self, kind: str, bucket: int, *, timeout_s: float) -> dict[str, int]:
         """Return the keys of one bucket of the peer's state, each with the hash of its record."""

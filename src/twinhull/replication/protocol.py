@@ -280,6 +280,12 @@ class PresenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     lacking_blobs: list[str]
 
 
+class KeysAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster's keys that seal secrets."""
+
+    keys: list[bytes]
+
+
 class BucketQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which bucket of the state root is looked into."""
 

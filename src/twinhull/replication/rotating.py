@@ -5,6 +5,8 @@ One replicated setting says what is wanted; each node does its own part, step by
 1. Every node believes the new authority beside the old one.
 2. When all do, each lets the new one sign its certificate. When all have, the old one is believed no more.
 3. Each node publishes the key that is to sign its tokens next, and signs with it when all the others have it.
+4. Every node takes the new key for secrets from its peers. When all have it, each seals with it; when all do, one of them
+   seals anew what was sealed before, and then all let go of the old key.
 
 A node that is away holds up what waits for it, and nothing else: the old keys go on until then.
 """
@@ -25,6 +27,7 @@ from twinhull.records.merge import Kind, Value, decode, is_dead, values_of
 from twinhull.replication.certificates import fingerprint_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.renewal import Renewal
+from twinhull.replication.sealing_keys import SealingKeys
 from twinhull.replication.threads import in_thread
 
 log = structlog.get_logger(__name__)
@@ -44,6 +47,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     authorities: list[str] = []
     # The last one's private key, sealed for the cluster's nodes.
     sealed_key: str = ""
+    # Names of the keys for secrets; the last one is to seal. Empty: as it was founded.
+    sealing_keys: list[str] = []
 
 
 class Rotation:
@@ -53,6 +58,7 @@ class Rotation:
         self,
         engine: Engine,
         renewal: Renewal,
+        sealing: SealingKeys,
         *,
         seal: Callable[[str], str],
         unseal: Callable[[str], str],
@@ -61,6 +67,7 @@ class Rotation:
         """Take the node, its files, and what hides a key from all but the cluster's nodes."""
         self._engine = engine
         self._renewal = renewal
+        self._sealing = sealing
         self._seal = seal
         self._unseal = unseal
         self._ca_pem = ca_pem
@@ -85,8 +92,9 @@ class Rotation:
             await asyncio.sleep(_LOOK_S)
 
     async def order(self, asked: Mapping[str, Any]) -> object:
-        """Begin a rotation on all nodes, of the authority too if asked; return what is still to be waited for."""
-        await in_thread(self._engine.executor, self._want_more, bool(asked.get("authority")))
+        """Begin a rotation on all nodes, of the authority and the key for secrets too if asked; return what is waited for."""
+        authority, sealing = bool(asked.get("authority")), bool(asked.get("sealing"))
+        await in_thread(self._engine.executor, lambda: self._want_more(authority=authority, sealing=sealing))
         return {"pending": await self.step()}
 
     async def step(self) -> list[str]:
@@ -95,17 +103,20 @@ class Rotation:
             seq, pending = await in_thread(self._engine.executor, self._certificates)
             if seq:
                 self._engine.wrote(seq)
-            return pending + await self._tokens()
+            return pending + await self._tokens() + await self._secrets()
 
     # -- certificates ----------------------------------------------------------------------------------------------
 
-    def _want_more(self, authority: bool) -> None:  # noqa: FBT001 - one of two
+    def _want_more(self, *, authority: bool, sealing: bool) -> None:
         wanted = self._wanted()
         authorities, sealed = wanted.authorities, wanted.sealed_key
         if authority:
             certificate, key = self._renewal.new_authority()
             authorities, sealed = [*(authorities or [self._ca_pem().decode()]), certificate], self._seal(key)
-        self._write(Wanted(rotation=wanted.rotation + 1, authorities=authorities, sealed_key=sealed))
+        keys = wanted.sealing_keys
+        if sealing:
+            keys = [*(keys or self._sealing.ids()[:1]), self._sealing.new()]
+        self._write(Wanted(rotation=wanted.rotation + 1, authorities=authorities, sealed_key=sealed, sealing_keys=keys))
 
     def _certificates(self) -> tuple[int, list[str]]:
         """Take one step with the certificates; return this node's last change, 0 if there was none, and what is waited for."""
@@ -167,6 +178,49 @@ class Rotation:
             keys = [one for one in known if one != key] if isinstance(known, list) else []
             transaction.put(NODE, self._engine.store.node, {"token_keys": [*keys, key][-_TOKEN_KEYS_MAX:]})
         return transaction.seq
+
+    # -- secrets -----------------------------------------------------------------------------------------------------
+
+    async def _secrets(self) -> list[str]:
+        keys = (await in_thread(self._engine.executor, self._wanted)).sealing_keys
+        if not keys:
+            return []
+        await self._sealing.fetch(keys)
+        seq, pending = await in_thread(self._engine.executor, self._step_of_secrets, keys)
+        if seq:
+            self._engine.wrote(seq)
+        return pending
+
+    def _step_of_secrets(self, keys: list[str]) -> tuple[int, list[str]]:
+        """Take one step with the keys for secrets; return this node's last change, or 0, and what is waited for."""
+        newest, have = keys[-1], self._sealing.ids()
+        if have == keys == [newest]:
+            return 0, []
+        seq = self._tell({"sealing_keys": have})
+        lacking = [name for name, one in self._members().items() if newest not in _texts(one.get("sealing_keys"))]
+        if lacking:
+            return seq, [f"{name} does not have the new key for secrets yet" for name in lacking]
+        self._sealing.seal_with(newest)
+        seq = self._tell({"seals_with": newest}) or seq
+        behind = [name for name, one in self._members().items() if one.get("seals_with") != newest]
+        if behind:
+            return seq, [f"{name} does not seal with the new key yet" for name in behind]
+        left = self._sealing.sealed_otherwise(newest)
+        # One node is enough; what is left after that has come by a restored node, which alone may be able to read it.
+        if left and (len(keys) == 1 or self._is_first()):
+            return self._sealing.seal_anew(newest, left) or seq, ["secrets are being sealed anew"]
+        if left:
+            return seq, ["secrets are to be sealed anew"]
+        if len(keys) == 1:
+            self._sealing.keep_only(newest)
+            return self._tell({"sealing_keys": [newest]}) or seq, []
+        if self._is_first():
+            seq = self._write(msgspec.structs.replace(self._wanted(), sealing_keys=[newest]))
+        return seq, ["old keys are still to be let go of"]
+
+    def _is_first(self) -> bool:
+        with self._engine.store.read() as connection:
+            return self._engine.store.node == min(node.id for node in members.nodes(connection))
 
     # -- records ---------------------------------------------------------------------------------------------------
 
