@@ -53,14 +53,14 @@ class TestMetadatas:
         assert (await site.admin("POST", f"{path}/", {"team": "red"})).status == 201
         assert await site.admin.ok(200, "GET", f"{path}/") == {"public": "false", "team": "red"}
         assert (await site.admin("POST", f"{path}/", {"team": "blue"})).status == 409
-        await site.admin.ok(200, "PUT", f"{path}/team", {"team": "blue"})
-        assert await site.admin.ok(200, "GET", f"{path}/team") == {"team": "blue"}
+        assert (await site.admin("PUT", f"{path}/team", {"team": "blue"})).status == 404
+        assert await site.admin.ok(200, "GET", f"{path}/team") == {"team": "red"}
         [found] = (await site.admin.ok(200, "GET", "/search?q=p"))["project"]
-        assert found["metadata"] == {"public": "false", "team": "blue"}
+        assert found["metadata"] == {"public": "false", "team": "red"}
         # Where a project is read or written as a whole there are only items that the description names.
         assert (await site.admin.ok(200, "GET", "/projects/p"))["metadata"] == {"public": "false"}
         await site.admin.ok(200, "PUT", "/projects/p", {"metadata": {"team": "green", "other": "1"}})
-        assert await site.admin.ok(200, "GET", path) == {"public": "false", "team": "blue"}
+        assert await site.admin.ok(200, "GET", path) == {"public": "false", "team": "red"}
         await site.admin.ok(200, "DELETE", f"{path}/team")
         assert await site.admin.ok(200, "GET", path) == {"public": "false"}
 
@@ -76,7 +76,8 @@ class TestMetadatas:
         for number in range(OTHER_ITEMS_MAX):
             assert (await site.admin("POST", path, {f"item{number}": "1"})).status == 201
         assert (await site.admin("POST", path, {"one-more": "1"})).status == 400
-        await site.admin.ok(200, "PUT", f"{path}item1", {"item1": "2"})
+        await site.admin.ok(200, "DELETE", f"{path}item1")
+        assert (await site.admin("POST", path, {"one-more": "1"})).status == 201
         assert (await site.admin("POST", path, {"auto_scan": "true"})).status == 201
 
     @pytest.mark.parametrize("sent", [{"k" * 256: "1"}, {"k": "v" * 256}, {"": "1"}, {"k": "a\0b"}, {"retention_id": "7"}])

@@ -126,7 +126,9 @@ class TestProjects:
             assert await names(site.admin, f"/projects?{query}") == wanted, query
         by_name = await names(site.admin, "/projects")
         assert await names(site.admin, "/projects?sort=-name") == by_name[::-1]
-        assert (await site.admin("GET", "/projects?q=name")).status == 400
+        # Harbor 2.2 had no `q` here, and passed over whatever came.
+        for passed_over in ("q=name", "q=name%3D%5B", "q=nosuch%3D1"):
+            assert await names(site.admin, f"/projects?{passed_over}") == by_name
         assert (await site.admin("GET", "/projects?page_size=101")).status == 422
         assert (await site.admin("GET", "/projects?page=x")).status == 422
         shown = await alice.ok(200, "GET", f"/projects/{own}")

@@ -135,7 +135,8 @@ class TestUsers:
             ("q=username%3D~dev&email=2@", ["dev2"]),
         ):
             assert [user["username"] for user in await site.admin.ok(200, "GET", f"/users?{query}")] == wanted, query
-        assert (await site.admin("GET", "/users?q=username")).status == 400
+        # Harbor 2.2 had no `q` here, and passed over whatever came.
+        assert len(rows(await site.admin("GET", "/users?q=username"))) == 4
         found = await site.user("dev1", PASSWORD).ok(200, "GET", "/users/search?username=dev")
         assert [sorted(user) for user in found] == [["user_id", "username"]] * 2
         for query in ("page=0", "page=x", "page_size=0", "page_size=-1"):

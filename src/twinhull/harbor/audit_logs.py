@@ -21,10 +21,10 @@ from twinhull.metadata.audit import AuditRecord, list_audit_records
 from twinhull.metadata.filtering import AnyOf, plain
 from twinhull.web.identity import Caller
 
-# What the older log has of it; pulls are counted, and not written down one by one.
+# What the older log has of it.
 CONTENT: Final = ("artifact", "project", "repository", "tag")
 EVENT_TYPES: Final = (
-    *("create_artifact", "delete_artifact", "create_project", "delete_project", "delete_repository"),
+    *("create_artifact", "delete_artifact", "pull_artifact", "create_project", "delete_project", "delete_repository"),
     *("create_user", "delete_user", "update_user", "create_robot", "delete_robot", "update_configuration"),
     *("create_member", "delete_member", "update_member", "update_project", "create_tag", "delete_tag"),
 )

@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.catalog.accounts import Written
 from twinhull.catalog.projects import METADATA_KEYS, Projects
-from twinhull.harbor.access import Access
+from twinhull.harbor.access import Access, path_not_found
 from twinhull.harbor.requests import answer, nothing, on_older, read_body
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project
@@ -58,7 +57,11 @@ class MetadatasApi:
             raise Invalid("invalid request: there must be exactly one item")
         if sent.keys() & project.metadata.keys():
             raise Conflict("conflict metadata")
-        changed = await self._write(project, *sent.popitem())
+        name, value = sent.popitem()
+        if name in METADATA_KEYS:
+            changed = await self._projects.change_metadata(project.name, {name: value})
+        else:
+            changed = await self._projects.add_other_metadata(project.name, name, value)
         return nothing(201, await self._access.settled(request, changed.seq))
 
     async def get(self, request: Request) -> Response:
@@ -68,13 +71,15 @@ class MetadatasApi:
         return answer({name: project.metadata[name]})
 
     async def change(self, request: Request) -> Response:
-        """Set one item that is there."""
+        """Set one item that is there, and known; what nobody here knows is added and removed, as no Harbor changes it."""
         _, project = await self._access.legacy_project(request, "metadata", "update", hidden=True)
         sent = _checked(await read_body(request, dict[str, Any], legacy=True))
         name = self._existing(request, project)
+        if name not in METADATA_KEYS:
+            raise path_not_found(request)
         if name not in sent:
             raise Invalid(f"must contain {name}")
-        changed = await self._write(project, name, sent[name])
+        changed = await self._projects.change_metadata(project.name, {name: sent[name]})
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def remove(self, request: Request) -> Response:
@@ -82,11 +87,6 @@ class MetadatasApi:
         _, project = await self._access.legacy_project(request, "metadata", "delete", hidden=True)
         removed = await self._projects.remove_metadata(project.name, self._existing(request, project))
         return nothing(headers=await self._access.settled(request, removed.seq))
-
-    async def _write(self, project: Project, name: str, value: str) -> Written:
-        if name in METADATA_KEYS:
-            return await self._projects.change_metadata(project.name, {name: value})
-        return await self._projects.add_other_metadata(project.name, name, value)
 
     @staticmethod
     def _existing(request: Request, project: Project) -> str:

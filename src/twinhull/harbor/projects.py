@@ -61,7 +61,7 @@ class ProjectsApi:
     async def list(self, request: Request) -> Response:
         """Return the projects that the caller may see, by name."""
         caller = await self._access.caller(request)
-        query = read_query(request)
+        query = read_query(request, lenient=True)
         wanted = replace(
             visible_to(caller.subject if caller.token is None else None),
             name_part=request.query_params.get("name", ""),

@@ -46,12 +46,20 @@ class ListQuery:
         return self.paging.part
 
 
-def read_query(request: Request, *, legacy: bool = False, order: Order = (), by_name: bool = False) -> ListQuery:
+def read_query(
+    request: Request, *, legacy: bool = False, order: Order = (), by_name: bool = False, lenient: bool = False
+) -> ListQuery:
     """Return what the list is asked for; raises Invalid for a `q` that can't be read, and what read_paging raises.
 
-    `order` holds where the request names none; `by_name` says that the list takes `name=` for a part of the name as well.
+    `order` holds where the request names none; `by_name` says that the list takes `name=` for a part of the name as well;
+    `lenient`, that Harbor 2.2 had no `q` there and took no offence at any.
     """
-    conditions = parse_q(request.query_params.get("q", ""))
+    try:
+        conditions = parse_q(request.query_params.get("q", ""))
+    except Invalid:
+        if not lenient:
+            raise
+        conditions = {}
     name = request.query_params.get("name", "") if by_name else ""
     if name:
         conditions[plain("name")] = Fuzzy(name)

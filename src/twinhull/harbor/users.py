@@ -87,7 +87,7 @@ class UsersApi:
     async def list(self, request: Request) -> Response:
         """Return the users, without the built-in administrator, to administrators."""
         await self._access.admin(request, message=_NO_ADMIN, legacy=True)
-        query = read_query(request, legacy=True)
+        query = read_query(request, legacy=True, lenient=True)
         # How v2.2.4 was asked; `q` and `sort` came later.
         parts = {key: Fuzzy(part) for key in ("username", "email") if (part := request.query_params.get(key, ""))}
         wanted = replace(query.wanted, conditions={**query.wanted.conditions, **parts})
