@@ -82,7 +82,7 @@ mutants: $(TEST) ## Take one rule of merging out at a time, and hold that the te
 # A pinned version stays as it is unless UV_ARGS=--upgrade (or --upgrade-package NAME) asks for newer ones.
 .PHONY: requirements
 requirements: ## Pin requirements/*.in with hashes (needs uv)
-	@for name in build runtime test; do \
+	@for name in build runtime test clients; do \
 	  uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal \
 	    --python-version 3.11 $(UV_ARGS) --output-file requirements/$$name.txt requirements/$$name.in; \
 	done

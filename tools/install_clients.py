@@ -1,10 +1,11 @@
-"""Install the real clients and servers that the tests drive: Debian's by apt-get, Go's by go install."""
+"""Install the real clients and servers that the tests drive: Debian's by apt-get, Go's by go install, others as pinned."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 CATALOGUE: Final = ROOT / "tools" / "clients.toml"
 GO_BIN: Final = ROOT / ".cache" / "bin"
+# Node.js of a known release, whatever the machine has.
+NODE_BIN: Final = ROOT / ".cache" / "python" / "bin"
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
 # Two of these programs take minutes to compile; a build that waits on a dead proxy must not take the whole run with it.
 BUILD_LIMIT_S: Final = 1_200
@@ -69,17 +72,68 @@ class GoClient:
         return f"go install {self.package}@{self.version}"
 
 
-Client = DebianClient | GoClient
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedClients:
+    """Packages that come together into a folder of their own, just as files pin them, hashes included."""
+
+    name: str
+    pins: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Name the folder that holds them and nothing else; as it is named without links, since programs in it name it."""
+        return (ROOT / ".cache" / self.name).resolve()
+
+    @property
+    def marker(self) -> Path:
+        """Name the file that says which pins were installed; it is written after the installation succeeded."""
+        return self.folder / ".installed"
+
+    def fingerprint(self) -> str:
+        """Return what tells these pins, this Python and this folder from all others."""
+        known = [sys.version.encode(), os.fsencode(self.folder), *(path.read_bytes() for path in self.pins)]
+        return hashlib.sha256(b"\0".join(known)).hexdigest()
+
+    def present(self) -> bool:
+        """Say whether just these pins are installed."""
+        return self.marker.is_file() and self.marker.read_text().strip() == self.fingerprint()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonClients(PinnedClients):
+    """Python's packages, in an environment of their own: what they need does not go together with what a node needs."""
+
+    def source(self) -> str:
+        """Say where they would come from."""
+        return f"pip install -r {self.pins[0].relative_to(ROOT)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpmClients(PinnedClients):
+    """Packages for Node.js, which itself comes with Python's clients."""
+
+    def source(self) -> str:
+        """Say where they would come from."""
+        return f"npm ci, as {self.pins[0].relative_to(ROOT)} says"
+
+
+Client = DebianClient | GoClient | PythonClients | NpmClients
 
 
 def read_catalogue(path: Path = CATALOGUE) -> tuple[Client, ...]:
-    """Return every client that the catalogue lists, Debian's first."""
+    """Return every client that the catalogue lists: Debian's first, npm's after Python's, whose Node.js they run on."""
     tables = tomllib.loads(path.read_text())
     debian = (
         DebianClient(name=name, packages=tuple(row["packages"]), probe=row["probe"]) for name, row in tables["debian"].items()
     )
     go = (GoClient(name=name, package=row["package"], version=row["version"]) for name, row in tables["go"].items())
-    return (*debian, *go)
+    python = (PythonClients(name=name, pins=_paths(row["pins"])) for name, row in tables["python"].items())
+    npm = (NpmClients(name=name, pins=_paths(row["pins"])) for name, row in tables["npm"].items())
+    return (*debian, *go, *python, *npm)
+
+
+def _paths(names: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(ROOT / name for name in names)
 
 
 def choose(clients: Sequence[Client], names: Sequence[str]) -> tuple[Client, ...]:
@@ -96,8 +150,8 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def run(command: Sequence[str], *, limit_s: int, environment: dict[str, str]) -> None:
-    """Run a command without input, or raise InstallError with the end of what it said."""
+def run(command: Sequence[str], *, limit_s: int, environment: dict[str, str], folder: Path = ROOT) -> None:
+    """Run a command without input in a folder, or raise InstallError with the end of what it said."""
     try:
         done = subprocess.run(
             command,
@@ -105,6 +159,7 @@ def run(command: Sequence[str], *, limit_s: int, environment: dict[str, str]) ->
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
+            cwd=folder,
             timeout=limit_s,
             check=False,
         )
@@ -159,6 +214,29 @@ def install_go(client: GoClient) -> None:
     client.marker.write_text(f"{client.version}\n")
 
 
+def install_python(clients: PythonClients) -> None:
+    """Make the environment anew with just what is pinned, or raise InstallError."""
+    say(f"{clients.source()} …")
+    run([sys.executable, "-m", "venv", "--clear", str(clients.folder)], limit_s=BUILD_LIMIT_S, environment={})
+    pip = [str(clients.folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pins = [word for path in clients.pins for word in ("-r", str(path))]
+    run([*pip, "--require-hashes", "--no-deps", *pins], limit_s=BUILD_LIMIT_S, environment={})
+    clients.marker.write_text(f"{clients.fingerprint()}\n")
+
+
+def install_npm(clients: NpmClients) -> None:
+    """Make the folder anew with just what is pinned, and without running what packages bring, or raise InstallError."""
+    say(f"{clients.source()} …")
+    shutil.rmtree(clients.folder, ignore_errors=True)
+    clients.folder.mkdir(parents=True)
+    for path in clients.pins:
+        shutil.copy(path, clients.folder)
+    bin_path = f"{NODE_BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    command = [str(NODE_BIN / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    run(command, limit_s=BUILD_LIMIT_S, environment={"PATH": bin_path}, folder=clients.folder)
+    clients.marker.write_text(f"{clients.fingerprint()}\n")
+
+
 def timed(names: str, install: Callable[[], None]) -> None:
     """Run one installation and say how long it took."""
     began = time.monotonic()
@@ -180,6 +258,10 @@ def install(missing: Sequence[Client]) -> list[Client]:
             timed(client.name, lambda client=client: install_go(client))  # type: ignore[misc]
     else:
         left += go
+    for python in [client for client in missing if isinstance(client, PythonClients)]:
+        timed(python.name, lambda clients=python: install_python(clients))  # type: ignore[misc]
+    for npm in [client for client in missing if isinstance(client, NpmClients)]:
+        timed(npm.name, lambda clients=npm: install_npm(clients))  # type: ignore[misc]
     return left + [client for client in missing if client not in left and not client.present()]
 
 

@@ -8,12 +8,17 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import IO, Final, NoReturn
 
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GO_BIN: Final = ROOT / ".cache" / "bin"
+# An environment with clients of Harbor's API, and with a Node.js of a known release.
+PYTHON_BIN: Final = ROOT / ".cache" / "python" / "bin"
+IN_PYTHON: Final = frozenset({"python", "harbor-cli", "node"})
+# What Node.js finds beside it.
+NODE_MODULES: Final = ROOT / ".cache" / "npm" / "node_modules"
 # A newer docker client may stand first in PATH; the one that belongs to the daemon is named by its path, and so are the others.
 SYSTEM_PATHS: Final[Mapping[str, str]] = {
     "docker": "/usr/bin/docker",
@@ -43,7 +48,7 @@ def find_client(name: str) -> Path | None:
     if name in SYSTEM_PATHS:
         found = sorted(glob.glob(SYSTEM_PATHS[name]))  # noqa: PTH207 - the pattern is absolute, which Path.glob refuses
         return Path(found[-1]) if found else None
-    built = GO_BIN / name
+    built = (PYTHON_BIN if name in IN_PYTHON else GO_BIN) / name
     return built if os.access(built, os.X_OK) else None
 
 
@@ -65,6 +70,13 @@ def require_client(name: str) -> Path:
     if found is None:
         unavailable(f"{name} is not installed: run tools/install_clients.py")
     return found
+
+
+def require_node() -> Path:
+    """Return where Node.js is, when its packages are there too; without them the test is skipped, or fails in CI."""
+    if not NODE_MODULES.is_dir():
+        unavailable("the packages for Node.js are not installed: run tools/install_clients.py")
+    return require_client("node")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +152,17 @@ class Home:
             code=done.returncode,
             stdout=done.stdout.decode(errors="replace"),
             stderr=done.stderr.decode(errors="replace"),
+        )
+
+    def start(self, program: Path, *words: str | Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start the program with its input and output open, and return it; what it says beside goes to a file."""
+        return subprocess.Popen(
+            [str(program), *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**self._environment, "PYTHONUNBUFFERED": "1"},
+            cwd=self.path,
         )
 
     def run(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from tests.support.clients import SYSTEM_PATHS
+from tests.support.clients import NODE_MODULES, PYTHON_BIN, SYSTEM_PATHS
 from tools import install_clients
 
 NOWHERE = install_clients.DebianClient(name="nowhere", packages=("nowhere", "nowhere-data"), probe="/nowhere/bin/*")
@@ -25,6 +28,34 @@ class TestCatalogue:
         assert all(
             client.source().endswith(f"@{client.version}") and client.version[:2] in {"v0", "v1", "v3"} for client in clients
         )
+
+    def test_pinned_clients_come_after_what_they_run_on_and_their_pins_are_there(self) -> None:
+        clients = [client for client in install_clients.read_catalogue() if isinstance(client, install_clients.PinnedClients)]
+        assert [client.folder for client in clients] == [PYTHON_BIN.parent.resolve(), NODE_MODULES.parent.resolve()]
+        assert install_clients.NODE_BIN == PYTHON_BIN
+        for client in clients:
+            assert len(client.fingerprint()) == 64
+
+    def test_pinned_clients_are_there_once_just_these_pins_were_installed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(install_clients, "ROOT", tmp_path)
+        pins = tmp_path / "pins.txt"
+        pins.write_text("client==1\n")
+        client = install_clients.PythonClients(name="python", pins=(pins,))
+        assert not client.present()
+        client.folder.mkdir(parents=True)
+        client.marker.write_text(client.fingerprint())
+        assert client.present()
+        pins.write_text("client==2\n")
+        assert not client.present()
+
+    def test_packages_for_node_are_locked_at_the_versions_that_are_asked_for(self) -> None:
+        folder = install_clients.ROOT / "tools" / "npm"
+        asked = json.loads((folder / "package.json").read_text())["dependencies"]
+        locked = json.loads((folder / "package-lock.json").read_text())["packages"]
+        assert {name: locked[f"node_modules/{name}"]["version"] for name in asked} == asked
+        assert all(row["integrity"].startswith("sha512-") and "resolved" not in row for name, row in locked.items() if name)
 
 
 class TestChoice:
