@@ -36,6 +36,22 @@ class TestConfigurations:
         assert found["email_port"]["value"] == 25
         assert await site.admin.ok(200, "GET", "/internalconfig") == found
 
+    async def test_what_is_shown_can_be_sent_back_with_an_item_changed(self, site: AccountsNode) -> None:
+        await configure(site, uaa_client_secret="uaa", ldap_search_password="hunter2")
+        secrets = [stored(site, name) for name in ("uaa_client_secret", "ldap_search_password")]
+        sent = {name: item["value"] for name, item in (await shown(site)).items()}
+        await configure(site, **{**sent, "token_expiration": 66})
+        now = {name: item["value"] for name, item in (await shown(site)).items()}
+        assert now == {**sent, "token_expiration": 66}
+        assert secrets == [stored(site, name) for name in ("uaa_client_secret", "ldap_search_password")]
+        # What is not what it is now is looked at as ever.
+        await configure(site, ldap_base_dn="dc=x")
+        reply = await site.admin("PUT", "/configurations", {**sent, "token_expiration": 77})
+        assert (reply.status, reply.json()["errors"][0]["message"]) == (
+            400,
+            "string value can not be empty, item name: ldap_base_dn",
+        )
+
     async def test_object_is_shown_as_the_text_that_it_is_described_as(self, site: AccountsNode) -> None:
         assert (await shown(site))["oidc_extra_redirect_parms"]["value"] == "{}"
         for sent in ({"prompt": "login"}, '{"prompt": "login"}'):

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 GO_BIN: Final = ROOT / ".cache" / "bin"
 # An environment with clients of Harbor's API, and with a Node.js of a known release.
 PYTHON_BIN: Final = ROOT / ".cache" / "python" / "bin"
-IN_PYTHON: Final = frozenset({"python", "harbor-cli", "node"})
+IN_PYTHON: Final = frozenset({"python", "harbor", "node"})
 # What Node.js finds beside it.
 NODE_MODULES: Final = ROOT / ".cache" / "npm" / "node_modules"
 # A newer docker client may stand first in PATH; the one that belongs to the daemon is named by its path, and so are the others.

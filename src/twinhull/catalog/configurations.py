@@ -53,7 +53,7 @@ class Configurations:
 
         def change(transaction: Transaction) -> int:
             _require_auth_mode_kept(transaction, sent)
-            for name, value in read_items(sent).items():
+            for name, value in read_items(sent, lambda name: _current(transaction, name)).items():
                 _set(transaction, name, self._sealer.seal(str(value)) if value and ITEMS[name].secret else value)
             note(transaction, "update", "configuration", ",".join(sorted(sent)))
             return 0
@@ -65,9 +65,13 @@ def _require_auth_mode_kept(transaction: Transaction, sent: Mapping[str, Any]) -
     """Raise Invalid for another way to sign in once there are users who came by the present one."""
     if AUTH_MODE not in sent or not queries.has_users_beside(transaction.connection, ADMIN):
         return
-    current = queries.find_setting(transaction.connection, AUTH_MODE) or DEFAULTS[AUTH_MODE]
-    if sent[AUTH_MODE] != current:
+    if sent[AUTH_MODE] != _current(transaction, AUTH_MODE):
         raise Invalid(f"the keys [{AUTH_MODE}] can not be modified as new users have been inserted into database")
+
+
+def _current(transaction: Transaction, name: str) -> object:
+    found = queries.find_setting(transaction.connection, name)
+    return DEFAULTS[name] if found is None else found
 
 
 def _set(transaction: Transaction, name: str, value: Value) -> None:

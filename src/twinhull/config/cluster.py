@@ -244,8 +244,12 @@ OF_A_NODE: Final = frozenset(
 )
 
 
-def read_items(sent: Mapping[str, Any]) -> dict[str, Value]:
-    """Return the values of the items that a client sent, or raise Invalid, in Harbor's words, for the first bad one."""
+def read_items(sent: Mapping[str, Any], current: Callable[[str], object] = lambda _name: None) -> dict[str, Value]:
+    """Return the values of the items that a client sent, or raise Invalid, in Harbor's words, for the first bad one.
+
+    Clients send back all that they were shown with one item changed (harbor-cli does), so what could not be set, but is what
+    the item is now, is left out.
+    """
     found: dict[str, Value] = {}
     for name, value in sent.items():
         if name in OF_A_NODE:
@@ -253,8 +257,12 @@ def read_items(sent: Mapping[str, Any]) -> dict[str, Value]:
         item = ITEMS.get(name)
         if item is None:
             raise Invalid(f"configure item is not defined in metadata, item name: {name[:128]}")
+        if item.shown_empty and value == "":
+            continue
         try:
             found[name] = item.read(value)
         except Invalid as error:
+            if value is not None and value == current(name):
+                continue
             raise Invalid(f"{error.message}, item name: {name}") from error
     return found
