@@ -30,7 +30,8 @@ _PASSWORD: Final = re.compile(r"/api/v2\.0/users/([0-9]+)/password")
 class Row:
     """One request of the recording, and what Harbor answered."""
 
-    seq: int
+    # Whole in the recording; what stands beside it lies in between.
+    seq: float
     group: str
     auth: str
     method: str
