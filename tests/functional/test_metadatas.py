@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, names, robot_body, rows, site
-from twinhull.catalog.projects import OTHER_ITEMS_MAX
+from twinhull.catalog.projects import OTHER_ITEMS_MAX, RETENTION_KEY, set_shown
 
 __all__ = ["site"]
 
@@ -84,6 +84,14 @@ class TestMetadatas:
     async def test_item_that_cannot_be_kept_is_refused(self, site: AccountsNode, sent: dict[str, str]) -> None:
         project = await make_project(site.admin, "p")
         assert (await site.admin("POST", f"/projects/{project}/metadatas/", sent)).status == 400
+
+    async def test_item_that_another_resource_owns_is_not_removed_or_changed(self, site: AccountsNode) -> None:
+        path = f"/projects/{await make_project(site.admin, 'p')}/metadatas"
+        with site.store.write() as transaction:
+            set_shown(transaction, "p", RETENTION_KEY, "7")
+        assert (await site.admin("DELETE", f"{path}/{RETENTION_KEY}")).status == 400
+        assert (await site.admin("PUT", f"{path}/{RETENTION_KEY}", {RETENTION_KEY: "8"})).status == 404
+        assert await site.admin.ok(200, "GET", f"{path}/{RETENTION_KEY}") == {RETENTION_KEY: "7"}
 
     @pytest.mark.parametrize(("sent", "kept"), [("Critical", "critical"), ("negligible", "none"), ("NONE", "none")])
     async def test_severity_is_kept_in_the_words_of_its_scale(self, site: AccountsNode, sent: str, kept: str) -> None:

@@ -104,6 +104,11 @@ def _require_text(key: str, value: str) -> None:
         raise Invalid(f"metadata {key[:METADATA_LENGTH_MAX]} is too long or no text")
 
 
+def _require_own(key: str) -> None:
+    if key in (RETENTION_KEY, SCANNER_KEY):
+        raise Invalid(f"metadata {key} comes and goes with what it is about")
+
+
 class Projects:
     """Makes, changes and deletes projects and members."""
 
@@ -145,8 +150,7 @@ class Projects:
     async def add_other_metadata(self, name: str, key: str, value: str) -> Written:
         """Keep an item of metadata that nobody here knows, for clients of their own; raises ProjectUnknown or Invalid."""
         _require_text(key, value)
-        if key in (RETENTION_KEY, SCANNER_KEY):
-            raise Invalid(f"metadata {key} is set by what it is about")
+        _require_own(key)
 
         def change(transaction: Transaction) -> int:
             project = _existing(transaction, name)
@@ -160,7 +164,8 @@ class Projects:
         return await self._write(change)
 
     async def remove_metadata(self, name: str, key: str) -> Written:
-        """Take an item of a project's metadata away; raises ProjectUnknown."""
+        """Take an item of a project's metadata away; raises ProjectUnknown, or Invalid for one that another resource owns."""
+        _require_own(key)
 
         def change(transaction: Transaction) -> int:
             project = _existing(transaction, name)
