@@ -22,7 +22,6 @@ REPOSITORIES: Final = ("library/app", "team/app")
 TAGS: Final = ("v1", "v2", "latest")
 # Harbor's numbers; a developer or more may push.
 ROLES: Final = (1, 4, 2, 3, 5)
-_PAUSE_S: Final = 0.5
 
 
 class Client:
@@ -49,7 +48,7 @@ class Client:
         ]
         choices, weights = [action for action, _ in actions], [weight for _, weight in actions]
         while self._world.loop.time() < until_s:
-            await asyncio.sleep(self._chance.expovariate(1 / _PAUSE_S))
+            await asyncio.sleep(self._chance.expovariate(1 / self._world.client_pause_s))
             await self._chance.choices(choices, weights)[0]()
 
     def _host(self) -> Host | None:
@@ -148,9 +147,9 @@ class Client:
 
     async def _change_member(self) -> None:
         name, role, draw = self._chance.choice(USERS), self._chance.choice(ROLES), self._chance.random()
-        if draw < 0.4:
+        if draw < 0.3:
             await self._write("add member", lambda worker: operations.add_member(worker, TEAM, name, role))
-        elif draw < 0.8:
+        elif draw < 0.9:
             await self._write("set role", lambda worker: operations.set_role(worker, TEAM, name, role))
         else:
             await self._write("remove member", lambda worker: operations.remove_member(worker, TEAM, name))

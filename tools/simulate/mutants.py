@@ -21,6 +21,7 @@ from twinhull.records.change import Change, VersionVector
 from twinhull.records.kinds import MEMBER, NODE, USER
 from twinhull.records.merge import Kind, Record, latest, merge
 from twinhull.replication.acknowledgements import Acknowledgements
+from twinhull.replication.backlog import Backlog
 from twinhull.replication.engine import Engine
 from twinhull.replication.feed import Feed
 from twinhull.replication.page import SyncPage
@@ -115,7 +116,7 @@ def _write_on_after_a_restore(stack: ExitStack) -> None:
 
 
 def _fetch_nothing(stack: ExitStack) -> None:
-    stack.enter_context(_set(Transfers, "want", lambda _self, _digest, _size: None))
+    stack.enter_context(_set(Backlog, "want", lambda _self, _digest, _size: None))
     stack.enter_context(_set(Transfers, "inline", lambda _self, _digest, _content: None))
 
 

@@ -84,6 +84,8 @@ async def _agree(world: World) -> bool:
             if has_same and had_same and not lacking(world.hosts):
                 # No log carries what a node was told in answer to a question, and its writer took with it for good.
                 world.count("differences mended by comparison")
+                if not world.lost_a_disk():
+                    world.fail("the nodes have all of each other's logs, and are not equal")
                 await _mend(world)
             had_same = has_same
         await asyncio.sleep(0.5)

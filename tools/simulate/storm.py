@@ -16,11 +16,15 @@ from twinhull.metadata.garbage_collections import Order
 _HOUR_MS: Final = 3_600_000
 _NODES_MAX: Final = 7
 _SUPERVISOR_S: Final = 0.3
+_PROMISED_S: Final = 0.8
 _MONTH_S: Final = 30 * 24 * 3600.0
-# So many storms are of nodes that come and go and of little else: what one forgets to do about them, other faults repair.
-_COMING_AND_GOING: Final = 0.12
+# So many storms are of nodes that come and go alone, and of agents that die unnoticed: other faults hide what they do wrong.
+_OF_MEMBERS: Final = 0.12
+_OF_DEAD_AGENTS: Final = 0.12
 
 Fault = Callable[[], Awaitable[None]]
+# What it does, its name, and how often it comes beside the others.
+_Kind = tuple[Fault, str, int]
 
 
 class Storm:
@@ -32,7 +36,7 @@ class Storm:
         self._chance = world.chance
         self._raging: set[asyncio.Task[None]] = set()
         self._copies: list[tuple[Host, bytes]] = []
-        kinds: list[tuple[Fault, str, int]] = [
+        kinds: list[_Kind] = [
             (self._partition, "partition", 20),
             (self._one_way, "one-way partition", 10),
             (self._slow_line, "slow line", 8),
@@ -54,9 +58,7 @@ class Storm:
             (self._leave, "node leaves", 4),
             (self._remove, "node removed", 4),
         ]
-        self._kinds = self._chance.sample(kinds, self._chance.randint(1, len(kinds)))
-        if self._chance.random() < _COMING_AND_GOING:
-            self._kinds = kinds[-4:]
+        self._kinds = _drawn(world, kinds)
         # An old copy put back knows things whose deletion was dropped, unless it is younger than deletions are kept.
         has_copies = any(name == "old copy restored" for _, name, _ in self._kinds)
         self._keep_deletions_s = _MONTH_S if has_copies else self._chance.choice((0.0, 0.0, 2.0))
@@ -136,17 +138,17 @@ class Storm:
 
     async def _kill_agent_out_of_reach(self) -> None:
         """Kill an agent whose peers can't notice: they go by what it has promised them, and the next one has to keep it."""
-        host = self._world.pick(lambda host: host.is_serving)
+        host = self._world.pick(lambda host: host.is_serving and _promised_s(host) > _PROMISED_S)
         if host is None:
             return
         lines = [self._world.network.line(*pair) for other in self._world.hosts for pair in _both_ways(host, other)]
         for line in lines:
             line.cut()
         host.kill_agent()
-        await self._last(0.02, 0.4)
+        await self._last(0.02, 0.2)
         if host.worker is not None:
             host.start_agent()
-        await self._last(1, 3)
+        await self._last(1, 1.5)
         for line in lines:
             line.mend()
 
@@ -278,3 +280,22 @@ def _both_ways(one: Host, other: Host) -> list[tuple[str, str]]:
 
 async def _bring(fault: Fault) -> None:
     await fault()
+
+
+def _drawn(world: World, kinds: list[_Kind]) -> list[_Kind]:
+    """Draw the kinds of faults of a storm."""
+    drawn = world.chance.sample(kinds, world.chance.randint(1, len(kinds)))
+    draw = world.chance.random()
+    if draw < _OF_MEMBERS:
+        return kinds[-4:]
+    if draw < _OF_MEMBERS + _OF_DEAD_AGENTS:
+        # Something must be written and read within the second for which a promise holds.
+        world.client_pause_s = 0.15
+        return [kind for kind in kinds if kind[1] == "agent killed out of reach"]
+    return drawn
+
+
+def _promised_s(host: Host) -> float:
+    """Return for how long from now on a peer may answer alone, since this node's agent has promised to wait for it."""
+    until_s = (peer.promised_until_s for peer in host.engine.acknowledgements.peers())
+    return max(until_s, default=0.0) - host.clock.monotonic_s()

@@ -63,6 +63,8 @@ class World:
         self._operations = 0
         self._machines = 0
         self.clocks_were_wrong = False
+        # How long a client rests between two things that it does.
+        self.client_pause_s = 0.5
         # What was on machines that were taken away: no other one may have had it yet.
         self.lost_blobs: set[Digest] = set()
 
@@ -120,6 +122,10 @@ class World:
         if lost := self.ledger.lose(host.vector() for host in self.hosts):
             self.trace.add(f"{lost} writes lost with the only disks that had them")
             self.counts["writes lost with their disks"] = self.counts.get("writes lost with their disks", 0) + lost
+
+    def lost_a_disk(self) -> bool:
+        """Tell whether anything that a node had is gone, or may be: a machine, or what came after an old copy of its disk."""
+        return bool(self.left) or any(host.restored_s > 0 for host in self.hosts)
 
     def drop(self, host: Host) -> None:
         """Take a machine away for good."""
