@@ -92,6 +92,15 @@ class TestSignIn:
         browser, _ = await sign_in(signing_in)
         assert (await browser("GET", "/configurations")).status == 403
 
+    async def test_other_nodes_are_waited_for_when_something_was_written_down(
+        self, signing_in: AccountsNode, provider: Provider
+    ) -> None:
+        for claims, waits in (({}, True), ({}, False), ({"groups": ["leads"]}, True), ({"groups": []}, True), ({}, False)):
+            provider.claims |= claims
+            signing_in.durability.awaited.clear()
+            assert (await sign_in(signing_in))[1].status == 302
+            assert bool(signing_in.durability.awaited) is waits, claims
+
     async def test_new_person_chooses_a_name_where_nobody_gives_one(self, signing_in: AccountsNode, provider: Provider) -> None:
         await signing_in.admin.ok(200, "PUT", "/configurations", {"oidc_auto_onboard": False})
         browser, back = await sign_in(signing_in)

@@ -17,6 +17,7 @@ from twinhull.catalog.peers import LocalDurability, NoPeers
 from twinhull.catalog.projects import create_library
 from twinhull.harbor.tokens import SERVICE
 from twinhull.kit.clock import SystemClock
+from twinhull.kit.digest import Digest
 from twinhull.node.management import Parts, management_faces
 from twinhull.node.stored import Stored
 from twinhull.web.app import Application
@@ -30,6 +31,19 @@ WEAK: Final = "must longer than 8 chars with at least 1 uppercase letter, 1 lowe
 _ADMIN_HASH: Final = hash_password(ADMIN_PASSWORD)
 
 
+class NotingDurability(LocalDurability):
+    """A node on its own, which notes the changes of which other nodes would be waited for."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.awaited: list[int] = []
+
+    async def reached(self, seq: int, *, repository: str = "", digest: Digest | None = None, wanted: str = "") -> str:
+        """Note the change."""
+        self.awaited.append(seq)
+        return await super().reached(seq, repository=repository, digest=digest, wanted=wanted)
+
+
 class AccountsNode(Node):
     """One node: data plane, token service and management API, with `admin` and `library` in it."""
 
@@ -37,6 +51,7 @@ class AccountsNode(Node):
         """Put it together in a directory."""
         super().__init__(root)
         self.data_plane = self.app
+        self.durability = NotingDurability()
         clock = SystemClock()
         forwarding = Forwarding(["127.0.0.0/8"])
         passwords = PasswordChecker(
@@ -49,7 +64,7 @@ class AccountsNode(Node):
         parts = Parts(
             store=self.store,
             executor=self.executor,
-            durability=LocalDurability(),
+            durability=self.durability,
             stored=Stored(
                 blobs=self.blobs,
                 peers=NoPeers(),

@@ -16,6 +16,7 @@ from twinhull.auth.directory import Connect, Directory, LdapGroup, LdapSettings,
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.catalog.accounts import ADMIN, changed_only, delete_memberships, name_problem, written
+from twinhull.catalog.peers import Durability
 from twinhull.catalog.user_groups import LDAP, NAME_LENGTH_MAX, OIDC, create_group
 from twinhull.config.values import Secret
 from twinhull.kit.errors import Conflict, Invalid
@@ -127,11 +128,13 @@ class SignIn:
         directory_threads: Executor,
         guard: Guard,
         sealer: Sealer,
+        durability: Durability,
     ) -> None:
         """Take the metadata and threads to write in, what connects to a directory and threads to wait for it in.
 
-        And who knows the settings, and what unseals.
+        And who knows the settings, what unseals, and what waits for other nodes.
         """
+        self._durability = durability
         self._connect = connect
         self._store = store
         self._executor = executor
@@ -164,14 +167,22 @@ class SignIn:
         )
 
     async def write(self, vouched: Vouched) -> str:
-        """Write down somebody who is vouched for, and return their name; raises what onboard raises."""
+        """Write down somebody who is vouched for, and return their name; raises what onboard raises.
+
+        Other nodes have it by then: whoever is let in, or is an administrator no more, is so everywhere.
+        """
 
         def change(transaction: Transaction) -> int:
             onboard(transaction, vouched)
             return 0
 
-        await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+        await self._settled(change)
         return vouched.name
+
+    async def _settled(self, change: Callable[[Transaction], int]) -> None:
+        made = await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+        if made.seq:
+            await self._durability.reached(made.seq)
 
     async def expect_user(self, name: str) -> None:
         """Make somebody of the directory known here, if there is one of that name who is not."""
@@ -193,7 +204,7 @@ class SignIn:
                 _group(transaction, group, LDAP)
                 return 0
 
-            await asyncio.get_running_loop().run_in_executor(self._executor, written, self._store, change)
+            await self._settled(change)
 
     async def has_group(self, dn: str) -> bool:
         """Tell whether the directory has that group; True as long as there is no directory to say no."""

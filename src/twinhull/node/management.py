@@ -80,9 +80,7 @@ def management_faces(parts: Parts) -> list[Mounted]:
         ended=EndedSessions(store=parts.store, executor=parts.executor),
         forwarding=parts.forwarding,
     )
-    vouched = vouching(
-        store=parts.store, executor=parts.executor, guard=parts.guard, passwords=parts.passwords, sealer=parts.sealer
-    )
+    vouched = _vouched(parts)
     oidc = OidcApi(
         oidc=vouched.oidc,
         guard=parts.guard,
@@ -128,6 +126,17 @@ def management_faces(parts: Parts) -> list[Mounted]:
             admit=parts.admission,
         ),
     ]
+
+
+def _vouched(parts: Parts) -> Vouching:
+    return vouching(
+        store=parts.store,
+        executor=parts.executor,
+        guard=parts.guard,
+        passwords=parts.passwords,
+        sealer=parts.sealer,
+        durability=parts.durability,
+    )
 
 
 def _conflicts(parts: Parts) -> Mounted:

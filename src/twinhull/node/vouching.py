@@ -11,6 +11,7 @@ from twinhull.auth.passwords import PasswordChecker
 from twinhull.auth.sealing import Sealer
 from twinhull.auth.service import Guard
 from twinhull.catalog.oidc import OidcSignIn
+from twinhull.catalog.peers import Durability
 from twinhull.catalog.sign_in import SignIn
 from twinhull.metadata.store import Store
 
@@ -25,7 +26,9 @@ class Vouching(NamedTuple):
     oidc: OidcSignIn
 
 
-def vouching(*, store: Store, executor: Executor, guard: Guard, passwords: PasswordChecker, sealer: Sealer) -> Vouching:
+def vouching(
+    *, store: Store, executor: Executor, guard: Guard, passwords: PasswordChecker, sealer: Sealer, durability: Durability
+) -> Vouching:
     """Return both, the directory being asked for passwords from now on."""
     sign_in = SignIn(
         store=store,
@@ -34,6 +37,7 @@ def vouching(*, store: Store, executor: Executor, guard: Guard, passwords: Passw
         directory_threads=ThreadPoolExecutor(_DIRECTORY_THREADS, thread_name_prefix="directory"),
         guard=guard,
         sealer=sealer,
+        durability=durability,
     )
     guard.vouched_by(sign_in)
     oidc = OidcSignIn(
