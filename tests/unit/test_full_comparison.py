@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.streams import Agent, new_store, value, write
 from twinhull.kit.clock import SystemClock
-from twinhull.kit.errors import SnapshotRefused
+from twinhull.kit.errors import ProtocolError, SnapshotRefused
 from twinhull.metadata.names import drop_seen
 from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector
@@ -175,3 +175,24 @@ async def test_each_snapshot_of_a_stream_begins_anew(here: Store, there: Store) 
             forget(there, "a" if name == "b" else "b")
             write(there, name)
     assert names(here) == ["b", "own"]
+
+
+@pytest.mark.parametrize("order", [[2], [1], [0, 2], [0, 0], [0, 1, 2, 2]])
+async def test_pages_of_a_snapshot_that_come_in_another_order_drop_nothing(here: Store, there: Store, order: list[int]) -> None:
+    for name in "abcd":
+        write(there, name)
+    exchange(here, there)
+    records = there.records_after("", "", PAGE).records
+    pages = [
+        SnapshotPage(records=records[:2], number=1),
+        SnapshotPage(records=records[2:], number=2),
+        SnapshotPage(records=[], vector=there.vector(), number=3),
+    ]
+    with ThreadPoolExecutor(1) as threads:
+        taking = Taking("t", here, Agent(here, threads, SystemClock()), threads)
+        taking.begin(there.vector())
+        for index in order[:-1]:
+            await taking.page(pages[index])
+        with pytest.raises(ProtocolError, match="was due"):
+            await taking.page(pages[order[-1]])
+    assert names(here) == ["a", "b", "c", "d"]

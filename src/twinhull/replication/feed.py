@@ -260,11 +260,13 @@ class Feed:
         # The vector is read first: records read later may hold more, which the log will then say again, harmlessly.
         vector = await in_thread(self._executor, self._store.vector)
         kind, key = "", ""
+        number = 1
         while (page := await self._page_after(kind, key)).records:
             for chunk in frames_of(page.records):
-                await self._link.send(SnapshotPage(records=chunk, damaged=page.damaged))
+                await self._link.send(SnapshotPage(records=chunk, damaged=page.damaged, number=number))
+                number += 1
             kind, key = page.records[-1].kind, page.records[-1].key
-        await self._link.send(SnapshotPage(records=[], damaged=page.damaged, vector=vector))
+        await self._link.send(SnapshotPage(records=[], damaged=page.damaged, vector=vector, number=number))
         self._sent = {origin: max(seq, self._sent.get(origin, 0)) for origin, seq in vector.items()}
 
     async def _page_after(self, kind: str, key: str) -> RecordsPage:

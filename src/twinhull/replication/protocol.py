@@ -104,6 +104,9 @@ class SnapshotPage(_Frame, frozen=True, kw_only=True, tag="snapshot"):
     vector: VersionVector | None = None
     # Kind and key of records that the source has and can't read: that they are not among the others says nothing of them.
     damaged: list[tuple[str, str]] = []
+    # Counts the pages from 1 on: a page that is lost, or comes before another, would say that records are gone. 0: sent by a
+    # release that does not count.
+    number: int = 0
 
 
 class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):

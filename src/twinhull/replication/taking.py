@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Protocol
 
+from twinhull.kit.errors import ProtocolError
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change, VersionVector
 from twinhull.replication.apply import Applied, Held, PartOfAll, apply_changes, apply_page
@@ -79,6 +80,7 @@ class Taking:
         self._seen: VersionVector = {}
         # Up to which kind and key the present snapshot has come.
         self._after = ("", "")
+        self._page_number = 0
         # What was applied last and why no more could be, and the page of a snapshot that could not be taken whole.
         self._last: Applied | None = None
         self._incomplete: Applied | None = None
@@ -91,7 +93,7 @@ class Taking:
 
     def begin(self, vector: VersionVector) -> None:
         """Note what the peer had when the stream began: what it has seen and does not send in a snapshot is gone."""
-        self._seen, self._after = vector, ("", "")
+        self._seen, self._after, self._page_number = vector, ("", ""), 0
 
     async def changes(self, changes: list[Change]) -> VersionVector:
         """Apply changes, and return what this node has then; `require_all` says afterwards whether all could be kept."""
@@ -112,8 +114,10 @@ class Taking:
         A snapshot says all that there is, in order: what this node has between two of its records, and the peer has seen, was
         deleted so long ago that nobody remembers the deletion, and goes here too.
 
-        Raises SnapshotRefused at the last page if there was a record in any of them that can't be taken.
+        Raises SnapshotRefused at the last page if there was a record in any of them that can't be taken, and ProtocolError for
+        a page that is not the next one: what is on those between would be taken for gone.
         """
+        self._require_next(page)
         if self._incomplete is not None and page.vector is not None:
             self._incomplete.require_all()
         part = PartOfAll(self._after, self._seen)
@@ -122,6 +126,12 @@ class Taking:
         if applied.failure is not None:
             self._incomplete = applied
         return applied.vector
+
+    def _require_next(self, page: SnapshotPage) -> None:
+        is_last = page.vector is not None
+        if page.number not in (0, self._page_number + 1) or (is_last and self._after == ("", "")):
+            raise ProtocolError(f"page {page.number} of a snapshot came when {self._page_number + 1} was due")
+        self._page_number = 0 if is_last else self._page_number + 1
 
     def end(self) -> None:
         """Forget what was held back: on the next stream it comes again."""
