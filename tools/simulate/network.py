@@ -26,6 +26,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 _CONNECT_S: Final = 2.0
+_APART_S: Final = 1e-7
 _GOOD_MAX_S: Final = 0.06
 _SICK_MAX_S: Final = 2.5
 
@@ -66,7 +67,8 @@ class Line:
         """Do something at the other end, and return when, if the line is whole then."""
         # Mostly quick, now and then late: what is late shows what somebody did not wait for.
         delay_s = self._chance.random() * _SICK_MAX_S if self.is_sick else self._chance.random() ** 4 * _GOOD_MAX_S
-        when_s = max(self._loop.time() + delay_s, not_before_s)
+        # Strictly later: of timers that end at the same moment any may come first.
+        when_s = max(self._loop.time() + delay_s, not_before_s + _APART_S)
         self._loop.call_at(when_s, self._arrive, action, context=nowhere())
         return when_s
 
