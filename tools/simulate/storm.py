@@ -21,6 +21,8 @@ _MONTH_S: Final = 30 * 24 * 3600.0
 # So many storms are of nodes that come and go alone, and of agents that die unnoticed: other faults hide what they do wrong.
 _OF_MEMBERS: Final = 0.12
 _OF_DEAD_AGENTS: Final = 0.12
+# And of nodes that forget deletions of which those on the other side of a cut have not heard.
+_OF_COMPACTIONS: Final = 0.12
 
 Fault = Callable[[], Awaitable[None]]
 # What it does, its name, and how often it comes beside the others.
@@ -292,6 +294,8 @@ def _drawn(world: World, kinds: list[_Kind]) -> list[_Kind]:
         # Something must be written and read within the second for which a promise holds.
         world.client_pause_s = 0.15
         return [kind for kind in kinds if kind[1] == "agent killed out of reach"]
+    if draw < _OF_MEMBERS + _OF_DEAD_AGENTS + _OF_COMPACTIONS:
+        return [kind for kind in kinds if kind[1] in ("partition", "nodes compacted")]
     return drawn
 
 
