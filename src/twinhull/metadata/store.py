@@ -33,11 +33,12 @@ _VECTOR = text("SELECT origin, seq FROM origins WHERE origin <> ''")
 _FLOORS = text("SELECT origin, floor FROM origins WHERE origin <> ''")
 _CONTENT = text("SELECT content FROM manifest_contents WHERE digest = :digest")
 # What is dead is left out: each node drops it in its own time, and what one has deleted and another has not shows anyway.
-_SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records WHERE NOT dead GROUP BY kind, bucket")
+# Both along records_by_bucket and in its order: SQLite sorts in memory otherwise, and that is as much as there are records.
+_SUMMARY = text("SELECT kind, bucket, sum(summary), count(*) FROM records WHERE NOT dead GROUP BY kind, dead, bucket")
 _RECORDS_PAGE = text(
     "SELECT kind, key, record, summary FROM records WHERE (kind, key) > (:kind, :key) ORDER BY kind, key LIMIT :limit"
 )
-_RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND bucket = :bucket AND NOT dead ORDER BY key")
+_RECORDS_OF_BUCKET = text("SELECT key, summary FROM records WHERE kind = :kind AND dead = :dead AND bucket = :bucket")
 _RECORD = text("SELECT record, summary FROM records WHERE kind = :kind AND key = :key")
 
 _UNPREDICTABLE: Final = secrets.SystemRandom()
@@ -235,7 +236,7 @@ class Store:
     def bucket(self, kind: str, bucket: int) -> dict[str, int]:
         """Return the keys of one bucket with the hash of each record."""
         with self._database.read() as connection:
-            rows = connection.execute(_RECORDS_OF_BUCKET, {"kind": kind, "bucket": bucket})
+            rows = connection.execute(_RECORDS_OF_BUCKET, {"kind": kind, "dead": False, "bucket": bucket})
             return {row[0]: int(row[1]) for row in rows}
 
 
