@@ -68,14 +68,19 @@ async def test_all_who_want_a_blob_share_one_transfer(node: Node) -> None:
     assert node.transfers.backlog.size_bytes == node.transfers.backlog.blobs == 0
 
 
-async def test_broken_transfer_goes_on_at_the_next_peer_where_it_was(node: Node) -> None:
-    first, second = Peer("a", content=CONTENT), Peer("b", content=CONTENT)
-    first.breaks_after = 2 * PIECE
-    node.peers = [first, second]
-    await node.transfers.start(DIGEST, len(CONTENT)).ended
-    assert second.asked == [(DIGEST, 2 * PIECE)]
-    assert first.sent + second.sent == len(CONTENT)
+async def test_small_blob_comes_in_one_go_whatever_its_record_says_of_its_size(node: Node) -> None:
+    small = b"small" * 10
+    node.peers = [Peer("liar"), Peer("a", small=small, big=CONTENT)]
+    node.peers[0].blobs[digest_of(small)] = b"other" * 10
+    transfer = node.transfers.start(digest_of(small), len(small))
+    with pytest.raises(PeerUnavailable, match="other bytes"):
+        await transfer.ended
+    await node.transfers.start(digest_of(small), len(small)).ended
+    assert node.blobs.read(digest_of(small), 0, 100) == small
+    await node.transfers.start(DIGEST, 5).ended
     assert node.blobs.stat(DIGEST) == len(CONTENT)
+    assert node.uploads() == []
+    assert node.transfers.ended == {("liar", "failed"): 1, ("a", "ok"): 2}
 
 
 async def test_broken_transfer_goes_on_at_the_same_peer_later(node: Node) -> None:

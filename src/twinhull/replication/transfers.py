@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
@@ -23,6 +24,7 @@ from twinhull.kit.errors import (
 from twinhull.kit.fail_points import fail_point
 from twinhull.replication.backlog import Backlog
 from twinhull.replication.peer import Peer
+from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread, to_its_end
 from twinhull.replication.transfer import Transfer
 
@@ -36,6 +38,10 @@ _LIARS_MAX: Final = 1000
 _FAILED_MAX: Final = 1000
 
 Known = TypeVar("Known")
+
+
+class _NotSmall(Exception):
+    """A blob does not fit into memory as it should."""
 
 
 class Transfers:
@@ -154,19 +160,37 @@ class Transfers:
         raise failure
 
     async def _read_from(self, peer: Peer, transfer: Transfer, digest: Digest) -> None:
+        if 0 < transfer.size <= INLINE_BLOB_BYTES_MAX and digest not in self.begun:
+            # Nothing of it is worth resuming, and an upload would cost more than the bytes.
+            with contextlib.suppress(_NotSmall):
+                await self.moved(lambda: self._take_small(peer, digest))
+                self._progressed(peer.node, transfer, transfer.size, transfer.size)
+                self.count(peer.node, "ok")
+                return
         upload = await in_thread(self._executor, _open, self._blobs, transfer.upload_id, digest)
         try:
             transfer.grew(upload.offset)
             # All of it may be here already: the process died between the last byte and the commit.
             if transfer.size == 0 or upload.offset < transfer.size:
                 sink = self.sink(peer, transfer, upload)
-                await self.moved(lambda: peer.download(digest, upload.offset, sink))
-                fail_point("blob-fetched")
+                await self.moved(lambda: _fetch(peer, digest, upload.offset, sink))
             await self.moved(lambda: upload.commit(digest))
             self.count(peer.node, "ok")
         finally:
             # Keeps what came, and lets go of it, so that the next try can go on with it.
             await in_thread(self._executor, upload.checkpoint)
+
+    def _take_small(self, peer: Peer, digest: Digest) -> None:
+        """Read a small blob into memory, and store it in one go; raises _NotSmall if it has another size than records say."""
+        content = bytearray()
+
+        def sink(piece: memoryview) -> None:
+            if len(content) + len(piece) > INLINE_BLOB_BYTES_MAX:
+                raise _NotSmall
+            content.extend(piece)
+
+        _fetch(peer, digest, 0, sink)
+        self._blobs.put(digest, content)
 
     async def moved(self, action: Callable[[], object]) -> None:
         """Do something with an upload in a thread, and return only when the thread is done with it, also when cancelled.
@@ -234,6 +258,11 @@ class Transfers:
         for peer in self._sources():
             peer.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _fetch(peer: Peer, digest: Digest, start: int, sink: Callable[[memoryview], None]) -> None:
+    peer.download(digest, start, sink)
+    fail_point("blob-fetched")
 
 
 def _remember(known: dict[Known, None], item: Known, most: int) -> None:
