@@ -63,6 +63,10 @@ clients: $(TEST) ## Install the real clients and servers that tests drive (as ro
 bench: $(TEST) clients ## Measure throughput, latency and CPU side by side with Debian's docker-registry
 	$(BIN)/python -m tools.bench
 
+.PHONY: newcomer
+newcomer: $(TEST) ## Let an empty node join one with ARTIFACTS=100000: prints how long it takes, and memory
+	$(BIN)/python -m tools.newcomer --artifacts $(or $(ARTIFACTS),100000)
+
 .PHONY: faults
 faults: $(TEST) clients ## Play all fault scenarios on real nodes (as root): ONLY=names SEED=word MINUTES=10
 	$(BIN)/python -m tests.fault.scenarios $(if $(ONLY),--only '$(ONLY)') $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')

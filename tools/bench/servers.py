@@ -52,12 +52,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(program: Program, directory: Path, command: Sequence[str] = (), port: int = 0) -> Iterator[Server]:
-    """Start the registry on an empty directory, wait until it is ready, and at the end stop it and sweep the directory away.
+def running(
+    program: Program, directory: Path, command: Sequence[str] = (), port: int = 0, *, keeps: bool = False
+) -> Iterator[Server]:
+    """Start the registry on a directory, wait until it is ready, and at the end stop it and sweep the directory away.
 
-    Another command than the program's own comes with the port that it says. Raises BenchFailed when it does not start.
+    Another command than the program's own comes with the port that it says. Who keeps the directory can start there again.
+    Raises BenchFailed when it does not start.
     """
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     address = f"127.0.0.1:{port}"
     log = directory / "log"
@@ -75,7 +78,8 @@ def running(program: Program, directory: Path, command: Sequence[str] = (), port
         yield Server(program=program, address=address, directory=directory, usage=Usage(process.pid))
     finally:
         _stop(process)
-        shutil.rmtree(directory, ignore_errors=True)
+        if not keeps:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Final
 
+from twinhull.blobs.layout import Layout
 from twinhull.catalog.audit import Deed, record_deed
 from twinhull.catalog.documents import attach_label, create_document, existing_document
 from twinhull.kit.clock import SystemClock
+from twinhull.kit.digest import digest_of
 from twinhull.metadata.sqlite import SqliteDatabase
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
@@ -20,23 +21,29 @@ PROJECT_NAME: Final = "big"
 REPOSITORY_NAME: Final = f"{PROJECT_NAME}/app"
 LABELS: Final = 3
 _AT_ONCE: Final = 500
+_ARTIFACTS_OF_A_LAYER: Final = 100
 _IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 
 
-def write_records(data_dir: Path, *, artifacts: int) -> str:
+def write_records(data_dir: Path, *, artifacts: int, with_blobs: bool = False) -> str:
     """Make a project with one repository of so many tagged and labelled artifacts, and return what came of it.
 
-    Beside it are as many further repositories with one artifact each, and as many audit records.
+    Beside it are as many further repositories with one artifact each, and as many audit records. Blobs are small: a
+    configuration for each number, and a layer for each hundred.
     """
     started = time.monotonic()
     database = SqliteDatabase(data_dir / "metadata.db", run_dir=data_dir / "run")
     store = Store(database, node="generated", slot=31, clock=SystemClock())
+    layout = Layout(data_dir)
+    layout.make()
     with store.write() as transaction:
         labels = _begin(transaction)
     for first in range(0, artifacts, _AT_ONCE):
         with store.write() as transaction:
             for number in range(first, min(first + _AT_ONCE, artifacts)):
+                if with_blobs:
+                    _write_blobs(layout, number)
                 digest = _artifact(transaction, REPOSITORY_NAME, number)
                 attach_label(
                     transaction, REPOSITORY_NAME, digest, existing_document(transaction, LABEL, labels[number % LABELS])
@@ -64,9 +71,10 @@ def _repository(transaction: Transaction, name: str) -> None:
 
 
 def _artifact(transaction: Transaction, repository: str, number: int) -> str:
-    config, layer = (f"sha256:{hashlib.sha256(f'{part}{number}'.encode()).hexdigest()}" for part in "cl")
+    config_content, layer_content = _blobs_of(number)
+    config, layer = digest_of(config_content), digest_of(layer_content)
     content = json.dumps({"config": config, "layer": layer, "number": number}).encode()
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    digest = digest_of(content)
     attributes = {"architecture": "amd64", "os": "linux", "config": {"Env": ["A=b"] * 5, "Cmd": ["/app"]}, "author": ""}
     transaction.put_content(digest, content)
     fields = {
@@ -77,9 +85,9 @@ def _artifact(transaction: Transaction, repository: str, number: int) -> str:
         "attributes": json.dumps(attributes),
         "config_digest": config,
         "manifest_bytes": len(content),
-        "total_bytes": 1_000_000 + number,
+        "total_bytes": len(content) + len(config_content) + len(layer_content),
         "annotations": {},
-        "blobs": [(config, 1000, True), (layer, 1_000_000, True)],
+        "blobs": [(config, len(config_content), True), (layer, len(layer_content), True)],
         "children": [],
         "pushed_ms": transaction.now_ms(),
         "pushed_by": "admin",
@@ -88,6 +96,19 @@ def _artifact(transaction: Transaction, repository: str, number: int) -> str:
     target = {"digest": digest, "immutable": False, "pushed_ms": transaction.now_ms(), "pushed_by": "admin"}
     transaction.create(TAG, tag_key(repository, f"v{number:06}"), {"target": target}, number=transaction.next_id(TAG))
     return digest
+
+
+def _blobs_of(number: int) -> tuple[bytes, bytes]:
+    """Return the configuration and the layer of that artifact."""
+    return f"configuration {number} ".encode() * 60, f"layer {number // _ARTIFACTS_OF_A_LAYER} ".encode() * 5000
+
+
+def _write_blobs(layout: Layout, number: int) -> None:
+    # Not synced: what is generated can be generated again.
+    for content in _blobs_of(number):
+        path = layout.blob(digest_of(content))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def _deed(transaction: Transaction, number: int) -> None:

@@ -1,0 +1,1 @@
+"""Measures how a node joins another one that has much."""
