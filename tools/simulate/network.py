@@ -27,6 +27,7 @@ V = TypeVar("V")
 
 _CONNECT_S: Final = 2.0
 _APART_S: Final = 1e-7
+_OVERTAKEN_S: Final = 0.6
 _GOOD_MAX_S: Final = 0.06
 _SICK_MAX_S: Final = 2.5
 
@@ -264,7 +265,8 @@ class End:
         if packed is not None and network.twisted and network.chance.random() < network.twisted:
             # Overtaken by what is sent after it.
             network.count("frame reordered")
-            network.line(self.node, other.node).carry(lambda: other.take(packed, refusal), not_before_s=self._last_s + 0.01)
+            late_s = self._last_s + network.chance.random() * _OVERTAKEN_S
+            network.line(self.node, other.node).carry(lambda: other.take(packed, refusal), not_before_s=late_s)
             return
         line = network.line(self.node, other.node)
         self._last_s = line.carry(lambda: other.take(packed, refusal), not_before_s=self._last_s)

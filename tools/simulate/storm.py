@@ -123,7 +123,7 @@ class Storm:
 
     async def _twisted(self) -> None:
         network = self._world.network
-        network.twisted, network.twisted_s = 0.03, 1e9
+        network.twisted, network.twisted_s = 0.15, 1e9
         await self._last(1, 6)
         network.twisted, network.twisted_s = 0.0, self._world.loop.time()
 
