@@ -21,7 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from twinhull.cli.allocator import keep_freed_memory
+from twinhull.cli.allocator import keep_freed_memory, share_freed_memory
 from twinhull.cli.processes import (
     Role,
     Supervisor,
@@ -139,6 +139,7 @@ def _load_app(settings: Settings, parent: int) -> Callable[..., Any]:
 
 def _run_agent(settings: Settings) -> None:
     _set_up_process(settings, "agent")
+    share_freed_memory()
     uvloop.run(_agent_until_stopped(settings))
 
 
