@@ -10,6 +10,7 @@ from sqlalchemy import event
 from tests.support.metadata import Opened
 from twinhull.kit.clock import ManualClock
 from twinhull.metadata import members
+from twinhull.metadata.garbage import stored_blobs
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import TAG
 
@@ -20,11 +21,18 @@ def page_of_blobs(store: Store) -> None:
         members.named_blobs_page(connection, "sha256:5", 10)
 
 
+def how_many_blobs(store: Store) -> None:
+    """Count all blobs that records name."""
+    with store.read() as connection:
+        stored_blobs(connection)
+
+
 READS: dict[str, Callable[[Store], object]] = {
     "state root": Store.state_root,
     "bucket": lambda store: store.bucket(TAG.name, 3),
     "snapshot": lambda store: store.records_after(TAG.name, "a", 10),
     "blobs": page_of_blobs,
+    "how many blobs": how_many_blobs,
 }
 
 

@@ -48,10 +48,15 @@ _WAITING: Final = text(
     "SELECT digest FROM garbage_candidates WHERE digest > :after GROUP BY digest ORDER BY digest LIMIT :limit"
 )
 _COUNT: Final = text("SELECT count(DISTINCT digest) FROM garbage_candidates")
+# Each part goes along an index, so that nothing is sorted in memory.
 _STORED: Final = text(
-    "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT digest, max(size) AS size FROM"
-    " (SELECT blob AS digest, size FROM manifest_blobs WHERE required UNION ALL SELECT digest, size FROM blob_links) AS named"
-    " GROUP BY digest) AS blobs"
+    "SELECT sum(blobs), sum(bytes) FROM ("
+    "SELECT count(*) AS blobs, coalesce(sum(size), 0) AS bytes FROM"
+    " (SELECT max(size) AS size FROM manifest_blobs WHERE required GROUP BY blob) AS in_manifests"
+    " UNION ALL SELECT count(*), coalesce(sum(size), 0) FROM"
+    " (SELECT max(size) AS size FROM blob_links"
+    " WHERE NOT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = digest AND required) GROUP BY digest) AS linked_only"
+    ") AS parts"
 )
 _UNTAGGED_WHERE: Final = (
     " pushed_ms <= :before_ms"
