@@ -11,7 +11,7 @@ from twinhull.metadata.names import Name
 from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import KINDS
-from twinhull.records.merge import Kind, Value, decode, values_of
+from twinhull.records.merge import Kind, Value, candidates_of, decode, is_dead, values_of
 
 # The kinds that have anything to hide; sealed texts are nowhere else.
 _HIDING: Final = tuple(name for name, kind in sorted(KINDS.items()) if kind.secret or kind.secret_keys)
@@ -43,11 +43,14 @@ def records_with(connection: Connection, is_meant: Callable[[str], bool]) -> lis
 
 
 def change_texts(transaction: Transaction, kind: Kind, key: str, change: Callable[[str], str]) -> bool:
-    """Change the texts in a record, if it lives; tell whether any is another now."""
-    values = transaction.values(kind, key) or {}
+    """Change the texts in a record, if it lives, to others that say the same; tell whether any is another now."""
+    record = transaction.get(kind, key)
+    if record is None or is_dead(kind, record):
+        return False
+    values = values_of(kind, record)
     changed = {name: after for name, value in values.items() if (after := with_texts(value, change)) != value}
-    if changed:
-        transaction.put(kind, key, changed)
+    for name, after in changed.items():
+        transaction.put(kind, key, {name: after}, said=candidates_of(kind, record)[name][-1].write.stamp)
     return bool(changed)
 
 

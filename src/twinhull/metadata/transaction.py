@@ -128,13 +128,17 @@ class Transaction:
         known = before if before is not None else forgotten_as(dict(_DROPPED.all(self.connection, {})))
         self._write(kind, key, created(known, stamp, self._next_seq(), complete), before)
 
-    def put(self, kind: Kind, key: str, changed: Mapping[str, Value]) -> None:
-        """Change some fields (none: renew it, so that it outlives a concurrent delete). Raises NotFound if it does not live."""
+    def put(self, kind: Kind, key: str, changed: Mapping[str, Value], *, said: Stamp | None = None) -> None:
+        """Change some fields (none: renew it, so that it outlives a concurrent delete). Raises NotFound if it does not live.
+
+        What only says in another form what was `said` then is as old as that was: a newer value from elsewhere still wins.
+        """
         before = self.get(kind, key)
         if before is None or is_dead(kind, before):
             message = f"{kind.name} {key!r} not found"
             raise NotFound(message)
-        self._write(kind, key, written(kind, before, self._next_stamp(), self._next_seq(), changed), before)
+        stamp = self._next_stamp() if said is None else Stamp(said.ms, said.counter, self._origin)
+        self._write(kind, key, written(kind, before, stamp, self._next_seq(), changed), before)
 
     def delete(self, kind: Kind, key: str) -> bool:
         """Mark the thing deleted; return False if it did not live."""
@@ -152,16 +156,12 @@ class Transaction:
         """Return an integer id that no node has given to this kind: blocks of 1,000, one block in 32 is ours."""
         last = _GET_ID.first(self.connection, {"kind": kind.name})
         self._clock_now()
-        following = self._first_of_block(self._first_block + self._slot) if last is None else last[0] + 1
+        following = _first_of_block(self._first_block + self._slot) if last is None else last[0] + 1
         block = (following - 1) // ID_BLOCK
         if block % SLOTS != self._slot:
-            following = self._first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
+            following = _first_of_block(block - block % SLOTS + self._slot + (SLOTS if block % SLOTS > self._slot else 0))
         upsert(id_counters).run(self.connection, {"kind": kind.name, "last_id": following})
         return following
-
-    @staticmethod
-    def _first_of_block(block: int) -> int:
-        return block * ID_BLOCK + 1
 
     # -- what comes from peers -------------------------------------------------------------------------------------
 
@@ -354,3 +354,7 @@ def _checked_digest(key: str, content: bytes) -> str:
         message = f"the bytes sent for manifest {key[:300]!r} do not match its digest"
         raise ProtocolError(message)
     return digest
+
+
+def _first_of_block(block: int) -> int:
+    return block * ID_BLOCK + 1
