@@ -265,7 +265,8 @@ async def test_text_that_no_database_keeps_is_nobodys_name_and_not_taken(site: S
     assert site.read(queries.find_user_by_email, "a\x00") is None
     assert site.read(queries.find_project, "a\x00") is None
     assert site.read(queries.find_robot, "a\x00") is None
-    assert site.read(queries.list_users, name_part="\x00", email_part="\x00") == ([], 0)
+    assert site.read(queries.list_users, name_part="\x00") == ([], 0)
+    assert site.read(queries.list_users, wanted=Wanted(conditions={"email": Fuzzy("\x00")})) == ([], 0)
     assert site.read(queries.list_projects, ProjectFilter(name_part="\x00", owner="\x00")) == ([], 0)
     assert site.read(queries.list_robots, project="", wanted=Wanted(conditions={"name": Exact("\x00")})) == ([], 0)
     with pytest.raises(Invalid):
