@@ -9,7 +9,7 @@ from typing import Final
 from tools.simulate.facts import Fact
 from tools.simulate.host import Host
 from tools.simulate.world import Asked, World
-from twinhull.records.kinds import MEMBER, ROBOT, TAG, USER
+from twinhull.records.kinds import MANIFEST, MEMBER, ROBOT, TAG, USER, content_key, split_tag_key
 from twinhull.records.merge import Value
 
 _LOCAL: Final = "local"
@@ -53,7 +53,7 @@ class Memory:
     def read(self, key: str, digest: str | None, asked: Asked) -> None:
         """Judge an answer by what this client knew, and remember it."""
         facts = self._world.ledger.of(TAG.name, key)
-        explaining = [fact for fact in facts if target_of(fact) == digest]
+        explaining = [fact for fact in facts if target_of(fact) == digest or (digest is None and self._lost_its_manifest(fact))]
         for floor in self._floors.get(key, ()):
             if not self._world.must_know(floor.fact, floor.node, asked):
                 continue
@@ -64,6 +64,12 @@ class Memory:
                 )
         if len(explaining) == 1 and explaining[0].acked_s < asked.began_s:
             self._floors.setdefault(key, []).append(Floor(explaining[0], asked.host.node))
+
+    def _lost_its_manifest(self, fact: Fact) -> bool:
+        """Tell whether the manifest that a tag was set to has been deleted, by somebody who may not have known of the tag."""
+        repository, _ = split_tag_key(fact.key)
+        manifest = content_key(repository, str(target_of(fact)))
+        return any(other.deleted for other in self._world.ledger.of(MANIFEST.name, manifest))
 
 
 def _may_not_push(fact: Fact) -> bool:

@@ -87,6 +87,8 @@ async def _agree(world: World) -> bool:
                 if not world.lost_a_disk():
                     world.fail("the nodes have all of each other's logs, and are not equal")
                 await _mend(world)
+                # That takes as long as there are pairs of nodes.
+                until_s = world.loop.time() + _CONVERGE_S
             had_same = has_same
         await asyncio.sleep(0.5)
     vectors = {host.name: (host.is_serving, host.trust.is_ready(), host.vector()) for host in world.hosts}

@@ -18,6 +18,7 @@ from tools.simulate.trust import SimulatedTrust
 from twinhull.catalog.accounts import create_admin
 from twinhull.catalog.projects import create_library
 from twinhull.kit.digest import Digest
+from twinhull.metadata.members import is_member
 from twinhull.metadata.store import Store
 from twinhull.metadata.tables.own import hybrid_clock
 from twinhull.metadata.transaction import Transaction
@@ -157,6 +158,9 @@ class World:
             # Its stamps may be held back by the other one.
             if stamp_ms > min(told.clock.unix_ms(), reader.clock.unix_ms()):
                 return False
+        if not (_has_member(told, reader) and _has_member(reader, told)):
+            # Who brought the newcomer in was removed before it could tell the others: they turn it away, as over a cut line.
+            return False
         lines = [self.network.line(teller, reader.node), self.network.line(reader.node, teller)]
         if told.is_newcomer or reader.is_newcomer:
             # That there is such a node may have to come by way of others.
@@ -177,6 +181,11 @@ class World:
         """Draw a machine."""
         found = [host for host in self.hosts if among(host)]
         return self.chance.choice(found) if found else None
+
+
+def _has_member(host: Host, other: Host) -> bool:
+    with host.database.read() as connection:
+        return is_member(connection, other.node)
 
 
 def _stamp_ms(host: Host) -> int:
