@@ -17,6 +17,7 @@ from twinhull.kit.errors import ProtocolError
 from twinhull.metadata.names import Name
 from twinhull.metadata.store import Store
 from twinhull.records.change import Change
+from twinhull.replication import comparing
 from twinhull.replication.comparing import (
     SUMMARY_FORM,
     Comparison,
@@ -154,6 +155,31 @@ async def test_what_differs_is_listed_and_handed_to_be_mended(
     assert peer.asked == ["brief", "summary", *["bucket"] * 4]
     with two.write() as transaction:
         assert transaction.merge_record(Change(origin="", seq=0, kind="project", key="p3", record=lost.record))
+
+
+async def test_node_that_differs_in_everything_is_compared_some_buckets_at_a_time(
+    stores: tuple[Store, Store], executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(comparing, "_SECOND_LOOK_S", 0)
+    one, two = stores
+    with two.write() as transaction:
+        transaction.connection.execute(text("DELETE FROM records WHERE kind = 'project'"))
+    peer = Beside(two)
+    handed: list[Name] = []
+    looks: list[int] = []
+
+    async def mend(names: list[Name]) -> None:
+        handed.extend(names)
+        looks.append(peer.asked.count("bucket"))
+
+    found = await compared(one, peer, executor, mend=mend)
+
+    [differing] = found.differing
+    assert differing.count == 20
+    assert sorted(handed) == sorted(("project", f"p{number}") for number in range(20))
+    # Two first looks and a second one, not all first looks.
+    assert looks[0] <= 3
 
 
 async def test_sums_of_another_form_are_not_compared(stores: tuple[Store, Store], executor: ThreadPoolExecutor) -> None:

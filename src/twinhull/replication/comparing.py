@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from typing import Final
 
@@ -23,6 +23,8 @@ TRIES: Final = 50
 _BETWEEN_TRIES_S: Final = 0.2
 # What differs only because a change is on its way does not a moment later.
 _SECOND_LOOK_S: Final = 0.5
+# So many keys that differ are looked at a second time together: each such round costs that time.
+_KEYS_AT_ONCE: Final = 5000
 _TIMEOUT_S: Final = 60.0
 KEYS_LISTED_MAX: Final = 100
 
@@ -133,14 +135,7 @@ async def compare(
         theirs = await peer.summary(timeout_s=_TIMEOUT_S)
     found: dict[str, Sides] = {}
     counts: dict[str, int] = {}
-    unlike = unlike_buckets(buckets, theirs.buckets)
-    first = [await _look(store, peer, executor, kind, bucket) for kind, bucket in unlike]
-    if any(sides.keys for sides in first):
-        await asyncio.sleep(_SECOND_LOOK_S)
-    for (kind, bucket), before in zip(unlike, first, strict=True):
-        sides = lasting(before, await _look(store, peer, executor, kind, bucket)) if before.keys else before
-        if not sides.keys:
-            continue
+    async for kind, sides in _lasting_sides(store, peer, executor, unlike_buckets(buckets, theirs.buckets)):
         if mend is not None:
             await mend([(kind, key) for key in sides.keys])
         counts[kind] = counts.get(kind, 0) + len(sides.keys)
@@ -148,6 +143,28 @@ async def compare(
             found[kind].add(sides)
     differing = [_listed(kind, sides, counts[kind]) for kind, sides in found.items()]
     return Comparison(differing=differing, settled=settled, missing_blobs=missing_blobs)
+
+
+async def _lasting_sides(
+    store: Store, peer: Peer, executor: Executor, unlike: list[tuple[str, int]]
+) -> AsyncIterator[tuple[str, Sides]]:
+    """Give, for each bucket, the keys that differ at two looks with some time between; few buckets are in memory at a time.
+
+    A node that has just joined differs in everything.
+    """
+    first: list[tuple[str, int, Sides]] = []
+    for position, (kind, bucket) in enumerate(unlike, start=1):
+        if (sides := await _look(store, peer, executor, kind, bucket)).keys:
+            first.append((kind, bucket, sides))
+        if sum(len(before.keys) for _, _, before in first) < _KEYS_AT_ONCE and position < len(unlike):
+            continue
+        if first:
+            await asyncio.sleep(_SECOND_LOOK_S)
+        for of_kind, number, before in first:
+            again = lasting(before, await _look(store, peer, executor, of_kind, number))
+            if again.keys:
+                yield of_kind, again
+        first.clear()
 
 
 async def _both(
