@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class RobotSettings:
                 raise Denied("forbidden")
 
 
-class RobotHandlers:
+class RobotHandlers(ABC):
     """The handlers that both generations have, each with its own way to find a robot."""
 
     def __init__(self, *, access: Access, robots: Robots, settings: RobotSettings) -> None:
@@ -85,9 +86,9 @@ class RobotHandlers:
         deleted = await self._robots.delete(robot.id)
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
+    @abstractmethod
     async def _robot(self, request: Request, action: str) -> tuple[Caller, Robot]:
         """Return the caller, who may do this, and the robot that the path names; raises NotFound, Unauthenticated or Denied."""
-        raise NotImplementedError
 
     async def _listed(self, request: Request, query: ListQuery, project: str) -> Response:
         robots, total = await self._access.read(
