@@ -164,7 +164,7 @@ class Transfers:
             # Nothing of it is worth resuming, and an upload would cost more than the bytes.
             with contextlib.suppress(_NotSmall):
                 await self.moved(lambda: self._take_small(peer, digest))
-                self._progressed(peer.node, transfer, transfer.size, transfer.size)
+                self._received(peer.node, transfer.size)
                 self.count(peer.node, "ok")
                 return
         upload = await in_thread(self._executor, _open, self._blobs, transfer.upload_id, digest)
@@ -210,8 +210,11 @@ class Transfers:
         return sink
 
     def _progressed(self, node: str, transfer: Transfer, offset: int, count: int) -> None:
-        self.received_bytes[node] = self.received_bytes.get(node, 0) + count
+        self._received(node, count)
         transfer.grew(offset)
+
+    def _received(self, node: str, count: int) -> None:
+        self.received_bytes[node] = self.received_bytes.get(node, 0) + count
 
     def arrived(self, digest: Digest) -> None:
         """Take note that a blob is on disk."""
