@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -62,6 +64,17 @@ class Office:
 def call(node: Registry, method: str, path: str, body: object = None, *, expect: int = 200) -> Any:  # noqa: ANN401 - whatever JSON is
     answer = wire.call(node, method, f"/api/v2.0{path}", body=body, expect=expect)
     return answer.json() if answer.body else None
+
+
+def test_provider_is_gone_when_its_test_is(tmp_path: Path) -> None:
+    with running_npm_provider(
+        tmp_path, redirect_uris=["http://localhost/"], people={}, secret_in="client_secret_basic"
+    ) as provider:
+        where = urlsplit(provider.issuer)
+        address = str(where.hostname), int(where.port or 0)
+        socket.create_connection(address, timeout=5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
 
 
 @pytest.fixture(scope="module")

