@@ -5,7 +5,6 @@ Each right or limit is used on the other node before it is changed, so that what
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,7 @@ class Place:
 
     def change(self, method: str, path: str, body: object = None) -> Answer:
         """Change something on the one node, as the administrator."""
-        return ask(self.writes, method, path, body).expect(200, 201)
+        return self.writes.manage(method, path, body).expect(200, 201)
 
     def create(self, path: str, body: object) -> int:
         """Make something on the one node and return its number."""
@@ -43,7 +42,7 @@ class Place:
 
     def show(self, path: str) -> Any:  # noqa: ANN401 - whatever JSON is
         """Return what the other node shows the administrator."""
-        return ask(self.uses, "GET", path).expect(200).json()
+        return self.uses.manage("GET", path).expect(200).json()
 
     def repository(self, user: str = "", password: str = PASSWORD) -> Repository:
         """Return the project's repository on the other node, as a user finds it; as the administrator does, without one."""
@@ -57,18 +56,6 @@ class Place:
         return repository.client.request("POST", path, authorization=basic(user, password)).status
 
 
-def ask(node: ClusterNode, method: str, path: str, body: object = None, *, who: str = "") -> Answer:
-    """Ask the management API as the administrator, or with other credentials."""
-    client = node.client()
-    return client.request(
-        method,
-        f"/api/v2.0{path}",
-        headers={"Content-Type": "application/json"},
-        body=b"" if body is None else json.dumps(body).encode(),
-        authorization=who or basic(client.user, client.password),
-    )
-
-
 @pytest.fixture(params=["a to b", "b to a"])
 def place(request: pytest.FixtureRequest, pair: Cluster) -> Place:
     """A place that is changed on one node and used on the other."""
@@ -77,7 +64,7 @@ def place(request: pytest.FixtureRequest, pair: Cluster) -> Place:
     user = {"username": f"u{token}", "email": f"u{token}@example.com", "realname": token, "password": PASSWORD}
     numbers = []
     for path, body in (("/users", user), ("/projects", {"project_name": f"p{token}", "metadata": {"public": "false"}})):
-        location = ask(writes, "POST", path, body).expect(201).header("Location") or ""
+        location = writes.manage("POST", path, body).expect(201).header("Location") or ""
         numbers.append(int(location.rpartition("/")[2]))
     made = Place(writes=writes, uses=uses, project=f"p{token}", number=numbers[1], user=f"u{token}", user_id=numbers[0])
     push(made.repository(), image("in force", layers=1), "v1")
@@ -86,7 +73,7 @@ def place(request: pytest.FixtureRequest, pair: Cluster) -> Place:
 
 def test_user_s_password_rights_and_end_are_in_force(place: Place) -> None:
     def asks(password: str) -> int:
-        return ask(place.uses, "GET", "/configurations", who=basic(place.user, password)).status
+        return place.uses.manage("GET", "/configurations", authorization=basic(place.user, password)).status
 
     assert asks(PASSWORD) == 403
     place.change("PUT", f"/users/{place.user_id}/sysadmin", {"sysadmin_flag": True})
@@ -145,7 +132,7 @@ def test_robot_s_permissions_secret_and_end_are_in_force(place: Place) -> None:
 def test_label_s_name_and_end_are_in_force(place: Place) -> None:
     label = place.create("/labels", {"name": "gold", "scope": "p", "project_id": place.number, "color": "#FF0000"})
     artifacts = f"/projects/{place.project}/repositories/app/artifacts"
-    ask(place.uses, "POST", f"{artifacts}/v1/labels", {"id": label}).expect(200)
+    place.uses.manage("POST", f"{artifacts}/v1/labels", {"id": label}).expect(200)
 
     def labels() -> list[str]:
         found = place.show(f"{artifacts}?with_label=true&q=labels%3D({label})")
@@ -157,11 +144,11 @@ def test_label_s_name_and_end_are_in_force(place: Place) -> None:
     # The name that it had is free, and the one that it has is taken.
     for name, status in (("silver", 409), ("gold", 201)):
         again = {"name": name, "scope": "p", "project_id": place.number}
-        ask(place.uses, "POST", "/labels", again).expect(status)
+        place.uses.manage("POST", "/labels", again).expect(status)
     place.change("DELETE", f"/labels/{label}")
     assert labels() == []
     assert not place.show(f"{artifacts}/v1?with_label=true")["labels"]
-    ask(place.uses, "POST", f"{artifacts}/v1/labels", {"id": label}).expect(404)
+    place.uses.manage("POST", f"{artifacts}/v1/labels", {"id": label}).expect(404)
 
 
 def test_quota_is_in_force(place: Place) -> None:
@@ -215,7 +202,7 @@ def test_immutability_rule_is_in_force(place: Place) -> None:
 def test_configuration_item_is_in_force(place: Place) -> None:
     def makes_project() -> int:
         body = {"project_name": f"x{secrets.token_hex(4)}"}
-        return ask(place.uses, "POST", "/projects", body, who=basic(place.user, PASSWORD)).status
+        return place.uses.manage("POST", "/projects", body, authorization=basic(place.user, PASSWORD)).status
 
     assert makes_project() == 201
     try:
@@ -230,7 +217,7 @@ def test_configuration_item_is_in_force(place: Place) -> None:
     try:
         place.change("PUT", "/configurations", {"storage_per_project": 4096})
         body = {"project_name": f"q{secrets.token_hex(4)}"}
-        ask(place.uses, "POST", "/projects", body).expect(201)
+        place.uses.manage("POST", "/projects", body).expect(201)
         (quota,) = place.show(f"/quotas?reference_id={place.show('/projects/' + body['project_name'])['project_id']}")
         assert quota["hard"] == {"storage": 4096}
     finally:

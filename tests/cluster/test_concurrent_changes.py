@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -30,10 +29,7 @@ class Side:
     node: ClusterNode
 
     def call(self, method: str, path: str, body: object = None, *, authorization: str = ADMIN) -> Answer:
-        headers = {"Content-Type": "application/json"}
-        sent = b"" if body is None else json.dumps(body).encode()
-        url = path if path.startswith("/api") else f"/api/v2.0{path}"
-        return self.node.client().request(method, url, headers=headers, body=sent, authorization=authorization)
+        return self.node.manage(method, path, body, authorization=authorization)
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - whatever JSON is
         return self.call("GET", path).expect(200).json()

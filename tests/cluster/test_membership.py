@@ -21,7 +21,7 @@ from tests.support.images import image
 from tests.support.line import Line
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name, running_cluster
 from tests.support.pushes import LEVEL, check_pull, digest_of_tag, push
-from tests.support.single import ADMIN_PASSWORD, free_address, twinhull
+from tests.support.single import free_address, twinhull
 from twinhull.auth.sealing import Sealer, key_id, key_of
 from twinhull.kit.clock import SystemClock
 from twinhull.replication.certificates import server_name
@@ -61,17 +61,9 @@ def ask_peer_port(node: ClusterNode, context: ssl.SSLContext, path: str = "/peer
 
 def management(node: ClusterNode, method: str, path: str, body: object = None, *, status: int = 0) -> Any:  # noqa: ANN401 - JSON
     """Return what the node's management API answers to the administrator, or fail the test."""
-    connection = http.client.HTTPConnection(node.address, timeout=20)
-    login = base64.b64encode(f"admin:{ADMIN_PASSWORD}".encode()).decode()
-    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
-    try:
-        connection.request(method, f"/api/v2.0/{path}", body=json.dumps(body) if body else None, headers=headers)
-        response = connection.getresponse()
-        content = response.read()
-    finally:
-        connection.close()
-    assert response.status == status if status else response.status < 300, content
-    return json.loads(content or b"null")
+    answer = node.manage(method, f"/{path}", body)
+    assert answer.status == status if status else answer.status < 300, answer
+    return answer.json() if answer.body else None
 
 
 @pytest.fixture(scope="module")

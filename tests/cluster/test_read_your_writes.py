@@ -22,15 +22,7 @@ DEVELOPER = 2
 
 def api(node: ClusterNode, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - whatever JSON is
     """Ask the management API as the administrator, and return its JSON after checking that it went well."""
-    client = node.client()
-    answer = client.request(
-        method,
-        f"/api/v2.0{path}",
-        headers={"Content-Type": "application/json"},
-        body=b"" if body is None else json.dumps(body).encode(),
-        authorization=basic(client.user, client.password),
-    )
-    assert answer.status in (200, 201), answer
+    answer = node.manage(method, path, body).expect(200, 201)
     return answer.json() if answer.body else None
 
 

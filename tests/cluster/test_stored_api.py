@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
 from tests.support.images import image
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name
 from tests.support.pushes import check_pull, push
-from tests.support.registry_client import basic
 
 
 def ask(node: ClusterNode, method: str, path: str, body: object = None) -> tuple[int, Any]:
     """Ask the management API as the administrator, and return its status and JSON."""
-    client = node.client()
-    answer = client.request(
-        method,
-        f"/api/v2.0{path}",
-        headers={"Content-Type": "application/json"},
-        body=b"" if body is None else json.dumps(body).encode(),
-        authorization=basic(client.user, client.password),
-    )
+    answer = node.manage(method, path, body)
     return answer.status, answer.json() if answer.body else None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.support.processes import POLL_S, ServerFailed, last_lines, stop, wait_until
-from tests.support.registry_client import RegistryClient, Repository
+from tests.support.registry_client import Answer, RegistryClient, Repository, basic
 from tests.support.single import ADMIN_PASSWORD, free_address, is_ready, twinhull
 from twinhull.kit.clock import SystemClock
 
@@ -219,6 +219,16 @@ class RealNode:
     def client(self, user: str = "admin", password: str = ADMIN_PASSWORD) -> RegistryClient:
         """Return a client of this node."""
         return RegistryClient(addresses=[self.address], user=user, password=password)
+
+    def manage(self, method: str, path: str, body: object = None, *, authorization: str = "") -> Answer:
+        """Ask the management API, below its root or by a whole path, as the administrator or with other credentials."""
+        return self.client().request(
+            method,
+            path if path.startswith("/api") else f"/api/v2.0{path}",
+            headers={"Content-Type": "application/json"},
+            body=b"" if body is None else json.dumps(body).encode(),
+            authorization=authorization or basic("admin", ADMIN_PASSWORD),
+        )
 
     def repository(self, name: str) -> Repository:
         """Return a repository as this node shows it."""
