@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Final
+from typing import Final
 
 from harborapi import HarborAsyncClient
 
@@ -26,7 +26,7 @@ class Desk(HarborAsyncClient):
         self.token = token
         super().__init__(url=f"http://{address}/api/v2.0", username=user, secret=password)
 
-    def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - whatever attributes are
+    def __getattribute__(self, name: str) -> object:
         """Note that an operation is used."""
         if name in OPERATIONS:
             self.used.add(name)

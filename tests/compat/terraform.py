@@ -5,7 +5,7 @@ Go's encoder shows in the bodies: members that are not set are empty objects, ze
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,3 +61,19 @@ def only(*names: str) -> Callable[[Json], Json]:
 def without(*names: str) -> Callable[[Json], Json]:
     """Return what leaves these members of a body out."""
     return lambda body: {name: value for name, value in body.items() if name not in names}
+
+
+def assert_shown(expected: object, shown: object, where: str = "") -> None:
+    """Fail unless everything expected is shown; more may be, in objects alone. To Go what is not there is false, 0 or empty."""
+    if isinstance(expected, Mapping):
+        assert isinstance(shown, Mapping), f"{where}: {shown!r}"
+        for name, value in expected.items():
+            assert name in shown or not value, f"{where}/{name} is not shown: {shown}"
+            assert_shown(value, shown.get(name, value), f"{where}/{name}")
+    elif isinstance(expected, list):
+        assert isinstance(shown, list), f"{where}: {shown!r}"
+        assert len(shown) == len(expected), f"{where}: {shown!r}, not {expected!r}"
+        for place, (one, other) in enumerate(zip(expected, shown, strict=True)):
+            assert_shown(one, other, f"{where}/{place}")
+    else:
+        assert (type(shown), shown) == (type(expected), expected), f"{where}: {shown!r}, not {expected!r}"

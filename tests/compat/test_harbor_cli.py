@@ -10,7 +10,8 @@ import re
 import secrets
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ from tests.support.twins import Registry, Twins
 MARK: Final = "== done =="
 # What it says beside its output when something was not well.
 REFUSAL: Final = re.compile(r"✗|Error|Traceback")
+
+
+# Runs a command, and returns what it printed.
+Ask = Callable[[str], Any]
 
 
 class Shell:
@@ -88,12 +93,7 @@ def test_harbor_cli_manages_all_of_it(shell: Shell, way: Registry, twins: Twins)
     token, other = secrets.token_hex(4), twins.other(way)
     project = f"cli-{token}"
 
-    def do(command: str) -> Any:  # noqa: ANN401 - whatever JSON is
-        return shell(way, command)
-
-    def see(command: str) -> Any:  # noqa: ANN401 - whatever JSON is
-        return shell(other, command)
-
+    do, see = partial(shell, way), partial(shell, other)
     assert see("system health")["status"] == "healthy"
     do(f"project create {project} --public false --storage-limit 1000000000")
     assert see(f"project get {project}")["metadata"]["public"] == "false"
@@ -120,7 +120,7 @@ def test_harbor_cli_manages_all_of_it(shell: Shell, way: Registry, twins: Twins)
     assert see(f"auditlog list --query resource={project} --limit 10")
 
 
-def _people(do: Any, see: Any, project: str, token: str) -> None:  # noqa: ANN401 - asks of the shell
+def _people(do: Ask, see: Ask, project: str, token: str) -> None:
     user = f"cli-{token}"
     do(f"user create {user} --password Passw0rd1 --email {user}@x.io --realname Al --comment c")
     do(f"user update {user} --realname Alice")
@@ -137,7 +137,7 @@ def _people(do: Any, see: Any, project: str, token: str) -> None:  # noqa: ANN40
     assert user not in {one["username"] for one in see("user list --limit 100")}
 
 
-def _system(do: Any, see: Any, other: Registry, token: str) -> None:  # noqa: ANN401 - asks of the shell
+def _system(do: Ask, see: Ask, other: Registry, token: str) -> None:
     endpoint = f"--access-key {other.user} --access-secret {other.password} --credential-type basic --insecure"
     do(f"registry create cli-{token} http://{other.address} --type harbor {endpoint}")
     (number,) = [one["id"] for one in see("registry list --limit 100") if one["name"] == f"cli-{token}"]

@@ -14,7 +14,7 @@ import pytest
 from tests.compat import wire
 from tests.compat.contract import new_target
 from tests.compat.docker import Docker
-from tests.compat.test_terraform import assert_shown
+from tests.compat.terraform import assert_shown
 from tests.support.clients import ClientFailed
 from tests.support.nodes import running_cluster
 from tests.support.npm_provider import CLIENT_ID, CLIENT_SECRET, NpmProvider, Person, browsing, running_npm_provider

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.compat import wire
-from tests.compat.terraform import GIGABYTE, ZERO_TIME, Ground, Json, Resource
+from tests.compat.terraform import GIGABYTE, ZERO_TIME, Ground, Json, Resource, assert_shown
 from tests.compat.terraform_plans import RESOURCES
 from tests.compat.terraform_rules import RETENTION
 from tests.support.foreign import foreign_server
@@ -82,22 +82,6 @@ def ground(provider: Provider) -> Iterator[Ground]:
 
 def number_in(path: str) -> int:
     return int(path.rpartition("/")[2])
-
-
-def assert_shown(expected: object, shown: object, where: str = "") -> None:
-    """Fail unless everything expected is shown; more may be, in objects alone. To Go what is not there is false, 0 or empty."""
-    if isinstance(expected, Mapping):
-        assert isinstance(shown, Mapping), f"{where}: {shown!r}"
-        for name, value in expected.items():
-            assert name in shown or not value, f"{where}/{name} is not shown: {shown}"
-            assert_shown(value, shown.get(name, value), f"{where}/{name}")
-    elif isinstance(expected, list):
-        assert isinstance(shown, list), f"{where}: {shown!r}"
-        assert len(shown) == len(expected), f"{where}: {shown!r}, not {expected!r}"
-        for place, (one, other) in enumerate(zip(expected, shown, strict=True)):
-            assert_shown(one, other, f"{where}/{place}")
-    else:
-        assert (type(shown), shown) == (type(expected), expected), f"{where}: {shown!r}, not {expected!r}"
 
 
 def read_resource(provider: Provider, resource: Resource, path: str) -> Any:  # noqa: ANN401 - whatever JSON is

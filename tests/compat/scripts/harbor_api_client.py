@@ -7,6 +7,7 @@ Ends with 0 if all is well.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import harbor_client as harbor
@@ -35,7 +36,7 @@ def created(answer: tuple[Any, int, Any]) -> int:
     return int(headers["Location"].rpartition("/")[2])
 
 
-def assert_gone(get: Any, *arguments: Any) -> None:  # noqa: ANN401 - a method of the client
+def assert_gone(get: Callable[..., object], *arguments: object) -> None:
     """Fail unless it is answered with 404."""
     status = 0
     try:
