@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.blob_transfers import Node, Peer
+from tests.support.blob_transfers import Node, Peer, running_node
 from tests.support.metadata import manifest_fields
 from tests.support.streams import until
 from twinhull.kit.digest import Digest, digest_of
@@ -29,20 +28,10 @@ AT_A_TIME = 6
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads."""
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
-
-
-@pytest.fixture
-async def node(tmp_path: Path, threads: ThreadPoolExecutor) -> AsyncIterator[Node]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that has nothing yet."""
-    node = Node(tmp_path, threads)
-    yield node
-    for peer in node.peers:
-        peer.going.set()
-    await node.transfers.close()
+    async with running_node(tmp_path) as node:
+        yield node
 
 
 @asynccontextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from twinhull.blobs.filesystem import FilesystemBlobs
@@ -92,3 +93,14 @@ class Node:
     def uploads(self) -> list[str]:
         """Return what lies about unfinished."""
         return sorted(state.upload_id for state in self.blobs.uploads())
+
+
+@asynccontextmanager
+async def running_node(folder: Path) -> AsyncIterator[Node]:
+    """Give a node that has nothing yet; at the end its transfers are stopped, whatever its peers are about."""
+    with ThreadPoolExecutor(8) as threads:
+        node = Node(folder, threads)
+        yield node
+        for peer in node.peers:
+            peer.going.set()
+        await node.transfers.close()

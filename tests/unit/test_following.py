@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.blob_transfers import CONTENT, DIGEST, PIECE, UPLOAD, Node, Peer
+from tests.support.blob_transfers import CONTENT, DIGEST, PIECE, UPLOAD, Node, Peer, running_node
 from tests.support.streams import until
 from twinhull.kit.errors import PeerUnavailable
 from twinhull.replication.following import FOLLOWED_MAX
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads."""
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
-
-
-@pytest.fixture
-async def node(tmp_path: Path, threads: ThreadPoolExecutor) -> AsyncIterator[Node]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that has nothing yet."""
-    node = Node(tmp_path, threads)
-    yield node
-    for peer in node.peers:
-        peer.going.set()
-    await node.transfers.close()
+    async with running_node(tmp_path) as node:
+        yield node
 
 
 async def test_followed_upload_becomes_the_blob_when_its_end_is_announced(node: Node) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.blob_transfers import CONTENT, DIGEST, PIECE, Node, Peer
+from tests.support.blob_transfers import CONTENT, DIGEST, PIECE, Node, Peer, running_node
 from tests.support.streams import until
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.kit.digest import digest_of
@@ -18,20 +17,10 @@ from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 
 
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads."""
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
-
-
-@pytest.fixture
-async def node(tmp_path: Path, threads: ThreadPoolExecutor) -> AsyncIterator[Node]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that has nothing yet."""
-    node = Node(tmp_path, threads)
-    yield node
-    for peer in node.peers:
-        peer.going.set()
-    await node.transfers.close()
+    async with running_node(tmp_path) as node:
+        yield node
 
 
 async def test_blob_is_brought_from_the_peer_that_has_it(node: Node) -> None:
