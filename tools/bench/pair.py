@@ -42,19 +42,34 @@ class Pair:
 @contextlib.contextmanager
 def running_pair(program: Program, directory: Path) -> Iterator[Pair]:
     """Start a node, have another join it, and wait until a write waits for both; or raise BenchFailed."""
-    cli = str(Path(sys.executable).with_name("twinhull"))
-    with running(program, directory / "a") as a:
-        invitation = [cli, "cluster", "invite", "--data-dir", str(twinhull_data(a.directory))]
-        shown = subprocess.run(invitation, capture_output=True, text=True, check=False)
-        if shown.returncode:
-            raise BenchFailed(f"no invitation: {shown.stderr}")
-        token = shown.stdout.split()[-1]
-        port = free_port()
-        started = program.command(directory / "b", port)
-        join = [cli, "cluster", "join", token, *started[2:]]
-        with running(program, directory / "b", join, port) as b:
-            _wait_joined(a)
-            yield Pair(a=a, b=b)
+    with running(program, directory / "a") as a, joining(program, directory / "b", a) as b:
+        _wait_joined(a)
+        yield Pair(a=a, b=b)
+
+
+@contextlib.contextmanager
+def joining(program: Program, directory: Path, member: Server) -> Iterator[Server]:
+    """Start a node that joins the other one's cluster, on an empty directory; or raise BenchFailed."""
+    token = order(member, "invite").split()[-1]
+    port = free_port()
+    start, _, *options = program.command(directory, port)
+    with running(program, directory, [start, "cluster", "join", token, *options], port) as node:
+        yield node
+
+
+def order(node: Server, *words: str) -> str:
+    """Return what `twinhull cluster` says to that at a node; raises BenchFailed when it fails."""
+    done = run_order(node, *words)
+    if done.returncode:
+        raise BenchFailed(f"twinhull cluster {' '.join(words)}: {done.stderr}")
+    return done.stdout
+
+
+def run_order(node: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `twinhull cluster` with that at a node, however it ends."""
+    program = str(Path(sys.executable).with_name("twinhull"))
+    where = ("--data-dir", str(twinhull_data(node.directory)))
+    return subprocess.run([program, "cluster", *words, *where], capture_output=True, text=True, check=False)
 
 
 def measure_pair(session: Session) -> None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tools.bench.failures import BenchFailed
+from tools.bench.pair import joining, order, run_order
 from tools.bench.programs import Program, twinhull, twinhull_data
 from tools.bench.report import say
-from tools.bench.servers import Server, free_port, running
+from tools.bench.servers import Server, running
 from tools.generate.records import write_records
 
 DIRECTORY: Final = Path(__file__).resolve().parents[2] / ".cache"
@@ -94,24 +93,21 @@ def measure(place: Path, artifacts: int) -> Joined:
 
 def _join(program: Program, a: Server, directory: Path, artifacts: int) -> Joined:
     time.sleep(_SETTLED_S)
-    token = _cli(a, "cluster", "invite").split()[-1]
-    port = free_port()
-    join = [_twinhull(), "cluster", "join", token, *program.command(directory, port)[2:]]
     most = [a.usage.pss_bytes(), 0]
     say(f"  joining; the node takes {most[0] / 1e6:.0f} MB before")
     began_s = time.monotonic()
     in_sync_s = 0.0
-    with running(program, directory, join, port) as b:
+    with joining(program, directory, a) as b:
         for look in itertools.count():
             most = [max(was, server.usage.pss_bytes()) for was, server in zip(most, (a, b), strict=True)]
             seconds = time.monotonic() - began_s
             if look % _LOOKS_FOR_A_QUESTION == 0:
-                if not in_sync_s and _states(a) == ["in sync"]:
+                if not in_sync_s and _states_of_peers(a) == ["in sync"]:
                     in_sync_s = seconds
                 if in_sync_s and _is_equal(b):
                     break
             if seconds > _LIMIT_S:
-                raise BenchFailed(f"not equal after {_LIMIT_S} s: {_cli(b, 'cluster', 'status')}")
+                raise BenchFailed(f"not equal after {_LIMIT_S} s: {order(b, 'status')}")
             time.sleep(_LOOK_S)
         equal_s = time.monotonic() - began_s
         most = [max(was, server.usage.pss_bytes()) for was, server in zip(most, (a, b), strict=True)]
@@ -120,33 +116,16 @@ def _join(program: Program, a: Server, directory: Path, artifacts: int) -> Joine
 
 def _is_equal(node: Server) -> bool:
     """Tell whether the node finds itself equal to its peer, with all blobs."""
-    if json.loads(_cli(node, "cluster", "status", "--json"))["node"]["lag_blobs"]:
-        return False
-    done = subprocess.run(_command(node, "cluster", "verify"), capture_output=True, text=True, check=False)
-    return done.returncode == 0
+    return not _status(node)["node"]["lag_blobs"] and run_order(node, "verify").returncode == 0
 
 
-def _states(node: Server) -> list[str]:
-    members = json.loads(_cli(node, "cluster", "status", "--json"))["members"]
-    return [member["state"] for member in members if member["name"] != node.directory.name]
+def _states_of_peers(node: Server) -> list[str]:
+    return [member["state"] for member in _status(node)["members"] if member["state"] != "self"]
 
 
-def _cli(node: Server, *words: str) -> str:
-    done = subprocess.run(_command(node, *words), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchFailed(f"twinhull {' '.join(words)}: {done.stderr}")
-    return done.stdout
-
-
-def _command(node: Server, *words: str) -> list[str]:
-    return [_twinhull(), *words, "--data-dir", str(twinhull_data(node.directory))]
-
-
-def _twinhull() -> str:
-    program = shutil.which("twinhull", path=str(Path(sys.executable).parent))
-    if program is None:
-        raise BenchFailed("there is no twinhull beside this interpreter")
-    return program
+def _status(node: Server) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(order(node, "status", "--json"))
+    return status
 
 
 if __name__ == "__main__":
