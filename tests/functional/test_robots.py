@@ -242,6 +242,16 @@ class TestRightsInTheSystem:
             assert (await robot(method, path, _system_robot("more", "label: create"))).status in (401, 403), path
         assert (await robot("GET", "/projects/p/members")).status == 403
 
+    async def test_robot_lists_the_catalog_only_if_its_list_says_so(self, site: AccountsNode) -> None:
+        await push_image(site.admin, "library/app")
+        made = await site.admin.ok(201, "POST", "/robots", robot_body("sys", "*", level="system"))
+        refused = await site.user(made["name"], made["secret"])("GET", "/v2/_catalog")
+        assert (refused.status, refused.json()["errors"][0]["code"]) == (401, "UNAUTHORIZED")
+        made = await site.admin.ok(201, "POST", "/robots", _system_robot("lists", "catalog: read"))
+        assert (await site.user(made["name"], made["secret"])("GET", "/v2/_catalog")).json() == {
+            "repositories": ["library/app"]
+        }
+
     async def test_no_robot_makes_administrators(self, site: AccountsNode) -> None:
         made = await site.admin.ok(201, "POST", "/robots", _system_robot("ops", "user: update", "robot: create"))
         robot = site.user(made["name"], made["secret"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from twinhull.auth.acting import acts
-from twinhull.auth.permissions import DELETE, PULL, PUSH, Allowance, allow_user
+from twinhull.auth.permissions import DELETE, PULL, PUSH, Allowance, Grant, allow_user
 from twinhull.auth.service import Guard
 from twinhull.auth.subjects import Subject
 from twinhull.auth.tokens import TokenVerifier, VerifiedToken
@@ -25,6 +25,8 @@ ON_REPOSITORY: Final = frozenset({PULL, PUSH, DELETE})
 _AUTHORIZATION: Final = b"authorization"
 # A name and a password of the lengths that are taken, in base64.
 _BASIC_LENGTH_MAX: Final = 16 * 1024
+# As robots have it in their lists.
+_CATALOG: Final = Grant("catalog", "read")
 _ANYBODY: Final = allow_user(is_admin=False, role=None, is_public=True)
 _NOBODY: Final = allow_user(is_admin=False, role=None, is_public=False)
 
@@ -116,7 +118,7 @@ class Identity:
         """Tell whether a caller may do that: what the token is for and what its owner may do now, both."""
         token = caller.token
         if action not in ON_REPOSITORY:
-            return caller.subject is not None and (action == "login" or token is None or token.catalog)
+            return caller.subject is not None and (action == "login" or _may_list_catalog(caller.subject, token))
         if token is not None and action not in token.repositories.get(repository, ()):
             return False
         project = project_of(repository)
@@ -127,7 +129,7 @@ class Identity:
 
     async def visible_projects(self, caller: Caller) -> frozenset[str] | None:
         """Return the names of the projects whose repositories a caller may list; None for all of them."""
-        if caller.may_in_system("catalog", "read"):
+        if caller.subject is not None and _CATALOG in caller.subject.system_grants:
             return None
         return await self._guard.visible_projects(caller.subject)
 
@@ -158,6 +160,11 @@ class Identity:
             return _REFUSED
         subject = await self._guard.by_password(*pair, address=self._forwarding.client_of(scope))
         return Caller(subject=subject) if subject is not None else _REFUSED
+
+
+def _may_list_catalog(subject: Subject, token: VerifiedToken | None) -> bool:
+    # A robot does what its list says and nothing else. Users see of the catalog what they see everywhere.
+    return (token is None or token.catalog) and (not subject.is_robot or _CATALOG in subject.system_grants)
 
 
 def _decode_basic(credentials: bytes) -> tuple[str, str] | None:
