@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 # Braces can multiply: a pattern that stands for more than this matches nothing.
 ALTERNATIVES_MAX: Final = 256
+_WILD: Final = frozenset("*?[\\")
 
 
 class _Token(NamedTuple):
@@ -36,6 +37,17 @@ _ANY_BUT_SLASH: Final = _Token(frozenset("/"), negated=True)
 def matches(pattern: str, name: str) -> bool:
     """Tell whether a name matches the pattern; an empty pattern matches everything, one that is no pattern nothing."""
     return not pattern or any(_fits(tokens, name) for tokens in _compiled(pattern))
+
+
+def names_of(pattern: str) -> tuple[str, ...] | None:
+    """Return the only names that match the pattern, where it has no wildcards; None where any number of names may."""
+    try:
+        alternatives = tuple(_expanded(pattern)) if pattern else None
+    except ValueError:
+        return ()
+    if alternatives is None or any(_WILD & set(one) for one in alternatives):
+        return None
+    return tuple(dict.fromkeys(alternatives))
 
 
 @lru_cache(maxsize=1024)
