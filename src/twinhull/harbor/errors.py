@@ -55,6 +55,11 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.UserUnknown: "NOT_FOUND",
     errors.TokenInvalid: "UNAUTHORIZED",
     errors.LoginSlowedDown: "TOO_MANY_REQUESTS",
+    # -- foreign registries
+    errors.RegistryUnreachable: "UNAVAILABLE",
+    errors.RegistryRefused: "FORBIDDEN",
+    errors.RegistryLacks: "NOT_FOUND",
+    errors.RegistryBusy: "TOO_MANY_REQUESTS",
     # -- cluster
     errors.JoinRefused: "FORBIDDEN",
     errors.NotAMember: "FORBIDDEN",

@@ -191,6 +191,25 @@ class LoginSlowedDown(TooMany):
     """too many wrong passwords; try again later"""
 
 
+# -- foreign registries --------------------------------------------------------------------------------------------
+
+
+class RegistryUnreachable(Unavailable):
+    """foreign registry does not answer"""
+
+
+class RegistryRefused(Denied):
+    """foreign registry does not take the credentials"""
+
+
+class RegistryLacks(NotFound):
+    """foreign registry does not have it"""
+
+
+class RegistryBusy(TooMany):
+    """foreign registry takes no more requests for now"""
+
+
 # -- cluster -------------------------------------------------------------------------------------------------------
 
 

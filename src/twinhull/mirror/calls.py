@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import re
 import smtplib
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -16,17 +14,16 @@ import aiohttp
 import msgspec
 
 from twinhull.catalog.foreign import Endpoint, MailServer, ScannerEndpoint
-from twinhull.kit.errors import Unavailable
+from twinhull.kit.errors import RegistryRefused, TwinhullError, Unavailable
+from twinhull.mirror.authorizing import basic, encoded, trust_of, unverified
+from twinhull.mirror.registry_client import RegistryClient
 
 TIMEOUT_S: Final = 10.0
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 _NAMESPACES_MAX: Final = 100
 _HARBOR: Final = "harbor"
-_OK: Final = 200
-_UNAUTHORIZED: Final = 401
 _ERRORS: Final = 400
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
-_PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
 # What scanners and older clients of theirs agree on.
 _METADATA_TYPE: Final = "application/vnd.scanner.adapter.metadata+json; version=1.0"
 
@@ -36,6 +33,7 @@ class Calls:
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
         """Take how long a call may last in all."""
+        self._timeout_s = timeout_s
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def is_healthy(self, endpoint: Endpoint) -> bool:
@@ -44,10 +42,13 @@ class Calls:
         As in Harbor, a registry that is given none and asks for some is healthy.
         """
         try:
-            async with self._session(_trust(endpoint)) as session:
-                return await _opens(session, endpoint)
-        except _FAILURES:
+            async with RegistryClient(endpoint, timeout_s=self._timeout_s) as client:
+                await client.check()
+        except RegistryRefused:
+            return not endpoint.access_key
+        except TwinhullError:
             return False
+        return True
 
     async def namespaces(self, endpoint: Endpoint, part: str) -> list[str]:
         """Return the projects of a foreign Harbor whose name contains that; none of what is no Harbor. Raises Unavailable."""
@@ -56,8 +57,8 @@ class Calls:
         query = urlencode({"name": part, "page_size": _NAMESPACES_MAX})
         url = f"{endpoint.url}/api/v2.0/projects?{query}"
         try:
-            async with self._session(_trust(endpoint)) as session:
-                found = await _json_of(session, url, _basic(endpoint))
+            async with self._session(trust_of(endpoint)) as session:
+                found = await _json_of(session, url, basic(endpoint))
         except _FAILURES as error:
             raise Unavailable(f"{endpoint.url} does not say which projects it has") from error
         projects = found if isinstance(found, list) else []
@@ -67,7 +68,7 @@ class Calls:
         """Return what a scanner's adapter says of itself; raises Unavailable."""
         headers = {"Accept": _METADATA_TYPE, **_scanner_headers(endpoint)}
         try:
-            async with self._session(_unverified() if endpoint.skip_cert_verify else None) as session:
+            async with self._session(unverified() if endpoint.skip_cert_verify else None) as session:
                 found = await _json_of(session, f"{endpoint.url}/api/v1/metadata", headers)
         except _FAILURES as error:
             raise Unavailable(f"the scanner at {endpoint.url} does not answer") from error
@@ -77,13 +78,13 @@ class Calls:
 
     async def mail_answers(self, server: MailServer) -> bool:
         """Tell whether a mail server answers, and takes the login where there is one."""
-        return await asyncio.to_thread(_log_in, server, self._timeout.total or TIMEOUT_S)
+        return await asyncio.to_thread(_log_in, server, self._timeout_s)
 
     async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
         """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
         try:
             async with (
-                self._session(_unverified() if insecure else None) as session,
+                self._session(unverified() if insecure else None) as session,
                 session.get(url, headers=headers, allow_redirects=False) as response,
             ):
                 return response.status < _ERRORS
@@ -112,26 +113,6 @@ def _log_in(server: MailServer, timeout_s: float) -> bool:
     return True
 
 
-async def _opens(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    root = f"{endpoint.url}/v2/"
-    async with session.get(root, headers=_basic(endpoint), allow_redirects=False) as response:
-        if response.status == _OK or (response.status == _UNAUTHORIZED and not endpoint.access_key):
-            return True
-        challenge = response.headers.get("WWW-Authenticate", "")
-        if response.status != _UNAUTHORIZED or not challenge.lower().startswith("bearer "):
-            return False
-    # A registry that takes tokens only says where to get one.
-    said = dict(_PARAMETER.findall(challenge))
-    query = urlencode({"service": said.get("service", "")})
-    found = await _json_of(session, f"{said.get('realm', '')}?{query}", _basic(endpoint))
-    token = (found.get("token") or found.get("access_token")) if isinstance(found, dict) else None
-    if not token:
-        return False
-    headers = {"Authorization": f"Bearer {token}"}
-    async with session.get(root, headers=headers, allow_redirects=False) as response:
-        return response.status == _OK
-
-
 async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> object:
     """Return a JSON answer; raises one of _FAILURES, also for an answer that is too long or no JSON."""
     content = bytearray()
@@ -144,32 +125,9 @@ async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[st
     return found
 
 
-def _basic(endpoint: Endpoint) -> dict[str, str]:
-    if not endpoint.access_key:
-        return {}
-    return {"Authorization": _encoded(f"{endpoint.access_key}:{endpoint.access_secret}")}
-
-
 def _scanner_headers(endpoint: ScannerEndpoint) -> dict[str, str]:
     if endpoint.auth == "Basic":
-        return {"Authorization": _encoded(endpoint.access_credential)}
+        return {"Authorization": encoded(endpoint.access_credential)}
     if endpoint.auth == "Bearer":
         return {"Authorization": f"Bearer {endpoint.access_credential}"}
     return {endpoint.auth: endpoint.access_credential} if endpoint.auth else {}
-
-
-def _encoded(pair: str) -> str:
-    return "Basic " + base64.b64encode(pair.encode()).decode()
-
-
-def _trust(endpoint: Endpoint) -> ssl.SSLContext | None:
-    if endpoint.insecure:
-        return _unverified()
-    return ssl.create_default_context(cadata=endpoint.ca_certificate) if endpoint.ca_certificate else None
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

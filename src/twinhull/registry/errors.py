@@ -59,6 +59,11 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.UserUnknown: "DENIED",
     errors.TokenInvalid: "UNAUTHORIZED",
     errors.LoginSlowedDown: "TOOMANYREQUESTS",
+    # -- foreign registries
+    errors.RegistryUnreachable: "UNAVAILABLE",
+    errors.RegistryRefused: "DENIED",
+    errors.RegistryLacks: "MANIFEST_UNKNOWN",
+    errors.RegistryBusy: "TOOMANYREQUESTS",
     # -- cluster
     errors.JoinRefused: "DENIED",
     errors.NotAMember: "DENIED",

@@ -52,6 +52,11 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.UserUnknown: 404,
     errors.TokenInvalid: 401,
     errors.LoginSlowedDown: 429,
+    # -- foreign registries
+    errors.RegistryUnreachable: 503,
+    errors.RegistryRefused: 403,
+    errors.RegistryLacks: 404,
+    errors.RegistryBusy: 429,
     # -- cluster
     errors.JoinRefused: 403,
     errors.NotAMember: 403,
