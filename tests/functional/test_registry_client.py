@@ -135,7 +135,7 @@ class Odd:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
         kind = path.split("/")[-4]
         if kind == "slow":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         return self._page(request) if kind == "pages" else self._fixed(kind, path)
 
     def _fixed(self, kind: str, path: str) -> web.Response:
