@@ -23,7 +23,7 @@ from twinhull.catalog.documents import (
     rename_document,
     set_document,
 )
-from twinhull.catalog.executions import begin_execution, begin_task, tell_of
+from twinhull.jobs.executions import begin_execution, begin_task, tell_of
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Conflict, NotFound, ProjectUnknown
 from twinhull.metadata import documents as queries

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from twinhull.catalog.cron import is_cron, next_ms
+from twinhull.jobs.cron import is_cron, next_ms
 
 START = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
 

@@ -22,6 +22,7 @@ NODE_LOCAL = {
     "garbage_candidates",
     "project_usage",
     "collections",
+    "readers",
     "invites",
     "peer_acknowledgements",
     "conflicts",

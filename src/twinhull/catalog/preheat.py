@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from twinhull.catalog.cron import is_cron
 from twinhull.catalog.foreign import address_of
+from twinhull.jobs.cron import is_cron
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.filtering import NUL
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from twinhull.catalog.cron import is_cron
+from twinhull.jobs.cron import is_cron
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.filtering import NUL
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from twinhull.catalog.cron import is_cron
 from twinhull.catalog.selectors import Selector, require_selectors
+from twinhull.jobs.cron import is_cron
 from twinhull.kit.errors import Conflict, Invalid
 
 RULES_MAX: Final = 15

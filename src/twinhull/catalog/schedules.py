@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twinhull.catalog.accounts import Written
-from twinhull.catalog.cron import is_cron, next_ms
 from twinhull.catalog.documents import Documents, delete_document
+from twinhull.jobs.cron import is_cron, next_ms
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.documents import Document, find, list_documents

@@ -28,6 +28,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.TooMany: "TOO_MANY_REQUESTS",
     errors.Unavailable: "UNAVAILABLE",
     errors.Damaged: "UNAVAILABLE",
+    errors.Futile: "PRECONDITION",
     # -- registry content
     errors.BlobUnknown: "NOT_FOUND",
     errors.BlobInUse: "PRECONDITION",

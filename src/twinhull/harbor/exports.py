@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import note_not_run
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import execution_of
 from twinhull.harbor.requests import answer, on, read_body
 from twinhull.harbor.views import time_of
+from twinhull.jobs.executions import note_not_run
 from twinhull.kit.errors import Denied, Invalid, NotFound
 from twinhull.metadata.accounts import find_project_by_id
 from twinhull.metadata.executions import Execution, list_executions

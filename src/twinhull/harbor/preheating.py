@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, rename_document
-from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.preheat import Policy, require_policy
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, execution_view, list_of_policy
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body
+from twinhull.jobs.executions import note_not_run
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot

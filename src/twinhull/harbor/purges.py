@@ -10,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.schedules import PURGE_AUDIT, Schedules, find_schedule
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import execution_of
@@ -18,6 +17,7 @@ from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on
 from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, parameters_text, read_schedule
 from twinhull.harbor.views import time_of
+from twinhull.jobs.executions import note_not_run
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Invalid
 from twinhull.metadata.executions import Execution, list_executions

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
-from twinhull.catalog.executions import note_not_run
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.replication import policy_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
 from twinhull.harbor.views import time_of
+from twinhull.jobs.executions import note_not_run
 from twinhull.kit.errors import PreconditionFailed
 from twinhull.metadata.executions import Execution, Task, list_executions, list_tasks
 from twinhull.metadata.filtering import Condition, Exact, plain

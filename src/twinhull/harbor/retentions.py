@@ -11,13 +11,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document
-from twinhull.catalog.executions import note_not_run
 from twinhull.catalog.projects import RETENTION_KEY, set_shown
 from twinhull.catalog.retention import TEMPLATES, Policy, require_policy
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body, read_paging
 from twinhull.harbor.views import time_of
+from twinhull.jobs.executions import note_not_run
 from twinhull.kit.errors import Invalid, NotFound
 from twinhull.metadata.accounts import Project, Snapshot, find_project, find_project_by_id
 from twinhull.metadata.documents import Document, find, find_by_id

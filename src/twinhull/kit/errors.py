@@ -80,6 +80,10 @@ class Damaged(Unavailable):
         super().__init__(message, hint="`twinhull cluster verify --repair` takes it from a peer")
 
 
+class Futile(TwinhullError):
+    """it makes no sense to try this again"""
+
+
 # -- registry content ----------------------------------------------------------------------------------------------
 
 

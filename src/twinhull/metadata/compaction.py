@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, delete, select, text, update
 
+from twinhull.metadata.readers import least_cursor
 from twinhull.metadata.statement import Statement
 from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.tables.accounts import nodes, projects
@@ -24,7 +25,7 @@ from twinhull.records.compaction import is_droppable, stable_vector
 from twinhull.records.kinds import KINDS, MANIFEST, PROGRESS, PROJECT, REPOSITORY, split_content_key
 from twinhull.records.merge import decode
 
-# The newest changes stay whoever has them: this node's own readers of the log may not have seen them, and a node that is
+# The newest changes stay whoever has them: the caches of this node's processes may not have seen them, and a node that is
 # restored from a backup of yesterday comes back by them.
 LOG_KEPT: Final = 50_000
 
@@ -108,7 +109,8 @@ def drop_dead(transaction: Transaction, upto: VersionVector, *, before_ms: int, 
 def trim_log(transaction: Transaction, upto: VersionVector, *, keep: int = LOG_KEPT, limit: int = 5000) -> int:
     """Take the oldest changes out of the log that every member has applied, and return how many; 0: all are out.
 
-    The newest `keep` of all changes stay. What was merged without a place in anybody's log goes with them.
+    The newest `keep` of all changes stay, and what a reader of this node's has not seen. What was merged without a place in
+    anybody's log goes with them.
     """
     connection = transaction.connection
     # The last one tells where the log is.
@@ -116,6 +118,8 @@ def trim_log(transaction: Transaction, upto: VersionVector, *, keep: int = LOG_K
     last = connection.execute(newest).scalar()
     if last is None:
         return 0
+    seen = least_cursor(connection)
+    last = last if seen is None else min(last, seen)
     oldest = select(changes.c.position, changes.c.origin, changes.c.seq).where(changes.c.position <= last)
     found = connection.execute(oldest.order_by(changes.c.position).limit(limit)).all()
     due = [row for row in found if row.origin == MERGED or row.seq <= upto.get(row.origin, 0)]

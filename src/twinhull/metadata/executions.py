@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count
+from twinhull.metadata.tables.accounts import nodes
 from twinhull.metadata.tables.documents import executions, tasks
+from twinhull.metadata.tables.log import records
+from twinhull.records.kinds import NODE
 
 _EXECUTION_FIELDS: Final = Fields(
     {
@@ -37,6 +40,17 @@ _TASK_FIELDS: Final = Fields(
 )
 
 
+# How an execution or a task stands that has not ended. A task is Scheduled while it waits to be tried again.
+PENDING: Final = "Pending"
+SCHEDULED: Final = "Scheduled"
+RUNNING: Final = "Running"
+SUCCESS: Final = "Success"
+ERROR: Final = "Error"
+STOPPED: Final = "Stopped"
+BY_SCHEDULE: Final = "SCHEDULE"
+UNFINISHED: Final = (PENDING, SCHEDULED, RUNNING)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """An execution as its node wrote it."""
@@ -52,6 +66,11 @@ class Execution:
     created_ms: int
     updated_ms: int
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will be done for it."""
+        return self.status not in UNFINISHED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -65,6 +84,11 @@ class Task:
     fields: Mapping[str, Any]
     created_ms: int
     updated_ms: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will not be tried again."""
+        return self.status not in UNFINISHED
 
 
 def _given(row: RowMapping) -> dict[str, Any]:
@@ -109,3 +133,83 @@ def list_tasks(
     query = select(tasks) if execution is None else select(tasks).where(tasks.c.execution_id == execution)
     query = _TASK_FIELDS.select(query, wanted)
     return [Task(**_given(row)) for row in connection.execute(part.of(query)).mappings()], count(connection, query)
+
+
+def executions_of(connection: Connection, node: str, numbers: Sequence[int]) -> list[Execution]:
+    """Return those of a node's executions with these ids that there are, oldest first."""
+    query = select(executions).where(executions.c.node == node, executions.c.id.in_(numbers)).order_by(executions.c.id)
+    return [Execution(**_given(row)) for row in connection.execute(query).mappings()]
+
+
+def tasks_of(connection: Connection, node: str, numbers: Sequence[int]) -> list[Task]:
+    """Return those of a node's tasks with these ids that there are, oldest first."""
+    query = select(tasks).where(tasks.c.node == node, tasks.c.id.in_(numbers)).order_by(tasks.c.id)
+    return [Task(**_given(row)) for row in connection.execute(query).mappings()]
+
+
+def unfinished_tasks(connection: Connection, node: str, execution: int | None = None) -> list[Task]:
+    """Return a node's tasks that have not ended, of one execution or of all, oldest first."""
+    query = select(tasks).where(tasks.c.node == node, tasks.c.status.in_(UNFINISHED)).order_by(tasks.c.id)
+    if execution is not None:
+        query = query.where(tasks.c.execution_id == execution)
+    return [Task(**_given(row)) for row in connection.execute(query).mappings()]
+
+
+def unfinished_executions(connection: Connection, node: str) -> list[Execution]:
+    """Return a node's executions that have not ended, oldest first."""
+    query = select(executions).where(executions.c.node == node, executions.c.status.in_(UNFINISHED))
+    return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.id)).mappings()]
+
+
+def has_unfinished(connection: Connection, vendor_type: str, vendor_id: int) -> bool:
+    """Tell whether any node has an execution of that policy that has not ended."""
+    query = select(executions.c.id).where(
+        executions.c.vendor_type == vendor_type, executions.c.vendor_id == vendor_id, executions.c.status.in_(UNFINISHED)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def abandoned_executions(connection: Connection, *, before_ms: int, limit: int) -> list[Execution]:
+    """Return executions that have not ended and whose node was removed from the cluster, oldest first.
+
+    And those that were not written about since that time, of a node of which nothing is known.
+    """
+    removed = select(records.c.key).where(records.c.kind == NODE.name, records.c.dead)
+    query = select(executions).where(
+        executions.c.status.in_(UNFINISHED),
+        executions.c.node.not_in(select(nodes.c.id)),
+        or_(executions.c.node.in_(removed), executions.c.updated_ms < before_ms),
+    )
+    return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.id).limit(limit)).mappings()]
+
+
+def latest_scheduled(connection: Connection, vendor_type: str, vendor_id: int) -> Execution | None:
+    """Return what was begun last by the schedule of that policy, on any node."""
+    query = select(executions).where(
+        executions.c.vendor_type == vendor_type, executions.c.vendor_id == vendor_id, executions.c.trigger == BY_SCHEDULE
+    )
+    row = connection.execute(query.order_by(executions.c.created_ms.desc()).limit(1)).mappings().first()
+    return Execution(**_given(row)) if row is not None else None
+
+
+def executions_beyond(connection: Connection, node: str, *, keep: int, limit: int) -> list[int]:
+    """Return the ids of a node's ended executions that are older than the newest `keep` of the same policy, oldest first."""
+    counted = select(executions.c.vendor_type, executions.c.vendor_id).where(executions.c.node == node)
+    counted = counted.group_by(executions.c.vendor_type, executions.c.vendor_id).having(func.count() > keep)
+    found: list[int] = []
+    for vendor_type, vendor_id in connection.execute(counted).all():
+        ended = select(executions.c.id).where(
+            executions.c.node == node,
+            executions.c.vendor_type == vendor_type,
+            executions.c.vendor_id == vendor_id,
+            executions.c.status.not_in(UNFINISHED),
+        )
+        ended = ended.order_by(executions.c.created_ms.desc(), executions.c.id.desc()).offset(keep)
+        found.extend(row.id for row in connection.execute(ended))
+    return sorted(found)[:limit]
+
+
+def task_numbers(connection: Connection, node: str, execution: int, limit: int) -> list[int]:
+    """Return the ids of the tasks of a node's execution, oldest first, at most `limit` of them."""
+    query = select(tasks.c.id).where(tasks.c.node == node, tasks.c.execution_id == execution)
+    return [row.id for row in connection.execute(query.order_by(tasks.c.id).limit(limit))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from typing import Final
@@ -18,6 +19,7 @@ from twinhull.config.settings import Settings
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.durability import durability_order
+from twinhull.node.jobs import Jobs
 from twinhull.node.parts import database_of, own_node, trust_of
 from twinhull.node.upkeep import Upkeep
 from twinhull.observe.metrics import Metrics
@@ -86,7 +88,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         )
         await _listen_to_peers(stack, settings, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
-        upkeep = Upkeep(settings, engine, mending, metrics)
+        upkeep = Upkeep(settings, engine, mending, metrics, _jobs(stack, engine, trust).workers)
         overview.also(upkeep.alarms)
         rotation = _rotation(engine, trust, clock)
         durability = durability_order(engine, Sealer(trust.cluster_keys), settings.durability)
@@ -117,6 +119,12 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         full_copies=settings.durability.full_copies,
         upload_idle_s=settings.limits.upload_idle_s,
     )
+
+
+def _jobs(stack: AsyncExitStack, engine: Engine, trust: Trust) -> Jobs:
+    jobs = Jobs(engine, trust, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
+    stack.push_async_callback(jobs.close)
+    return jobs
 
 
 def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twinhull.config.settings import Settings
@@ -24,13 +24,16 @@ from twinhull.upkeep.scrub_notes import Notes
 from twinhull.upkeep.scrubber import Scrubber
 from twinhull.upkeep.scrubbing import Scrubbing
 from twinhull.upkeep.witnesses import Members
+from twinhull.upkeep.worker import Worker
 
 
 class Upkeep:
     """All workers of a node's agent."""
 
-    def __init__(self, settings: Settings, engine: Engine, mending: Mending, metrics: Metrics) -> None:
-        """Take what can be set, what is to be kept in order, and where to tell of it."""
+    def __init__(
+        self, settings: Settings, engine: Engine, mending: Mending, metrics: Metrics, also: Sequence[Worker] = ()
+    ) -> None:
+        """Take what can be set, what is to be kept in order, where to tell of it, and who else works beside."""
         jitter = random.Random()  # noqa: S311 - spreads work, hides nothing
         clock = engine.clock
         access = Access(engine.store, Ballast(settings.data_dir / "ballast"), engine.executor)
@@ -41,7 +44,8 @@ class Upkeep:
         )
         self._scrubbing = _scrubbing(settings, engine, access, mending, metrics)
         compacting = Compacting(access, clock=clock, settings=settings.compaction)
-        self.runner: Final = Runner([collecting, self._comparing, self._scrubbing, compacting], clock=clock, jitter=jitter)
+        workers: list[Worker] = [collecting, self._comparing, self._scrubbing, compacting, *also]
+        self.runner: Final = Runner(workers, clock=clock, jitter=jitter)
 
     def orders(self) -> Mapping[str, Order]:
         """Return what may be asked, by name."""

@@ -32,6 +32,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     errors.TooMany: "TOOMANYREQUESTS",
     errors.Unavailable: "UNAVAILABLE",
     errors.Damaged: "UNAVAILABLE",
+    errors.Futile: "DENIED",
     # -- registry content
     errors.BlobUnknown: "BLOB_UNKNOWN",
     errors.BlobInUse: "UNSUPPORTED",

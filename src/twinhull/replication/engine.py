@@ -118,6 +118,7 @@ class Engine:
         self._reachable: frozenset[str] = frozenset()
         self._feeds: list[Feed] = []
         self._looking_at_log = asyncio.Event()
+        self._log_listeners: list[Callable[[], None]] = []
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Engine:
         await self.neighbours.refresh()
         self.spawn(self._wants.look_for_ever())
         self.spawn(self._watch_log())
-        self.spawn(self._tidy_for_ever())
+        self.spawn(_tidy_for_ever(self))
         self.started.set()
 
     async def close(self) -> None:
@@ -196,8 +197,12 @@ class Engine:
         for feed in self._feeds:
             feed.wake()
 
+    def listen_to_log(self, on_move: Callable[[], None]) -> None:
+        """Call this, on the event loop, whenever the log has grown."""
+        self._log_listeners.append(on_move)
+
     async def _watch_log(self) -> None:
-        """Wake the feeds when the log has grown, also by writes that nobody waits for."""
+        """Wake the feeds, and who listens, when the log has grown, also by writes that nobody waits for."""
         seen = -1
         while True:
             position = self.store.position_hint()
@@ -208,6 +213,8 @@ class Engine:
                 self.acknowledgements.wrote(await in_thread(self.executor, self.store.vector))
                 for feed in self._feeds:
                     feed.wake()
+                for on_move in self._log_listeners:
+                    on_move()
             self._looking_at_log.clear()
             try:
                 async with asyncio.timeout(_LOOK_AT_LOG_S):
@@ -295,18 +302,19 @@ class Engine:
             self._trust.took_over()
             log.info("took over the cluster's state")
 
-    async def _tidy_for_ever(self) -> None:
-        """Remove, now and then, what clients and peers have left half done and never came back to."""
-        while True:
-            await asyncio.sleep(_TIDY_EVERY_S)
-            older_than_ms = self.clock.unix_ms() - int(self.settings.upload_idle_s * 1000)
-            try:
-                dropped = await in_thread(self.executor, self.blobs.recover, older_than_ms)
-            except TwinhullError as error:
-                log.warning("abandoned uploads could not be removed", error=str(error))
-                continue
-            if dropped:
-                log.info("removed abandoned uploads", count=len(dropped))
+
+async def _tidy_for_ever(engine: Engine) -> None:
+    """Remove, now and then, what clients and peers have left half done and never came back to."""
+    while True:
+        await asyncio.sleep(_TIDY_EVERY_S)
+        older_than_ms = engine.clock.unix_ms() - int(engine.settings.upload_idle_s * 1000)
+        try:
+            dropped = await in_thread(engine.executor, engine.blobs.recover, older_than_ms)
+        except TwinhullError as error:
+            log.warning("abandoned uploads could not be removed", error=str(error))
+            continue
+        if dropped:
+            log.info("removed abandoned uploads", count=len(dropped))
 
 
 def _acknowledgements(origin: str, clock: Clock, page: SyncPage, *, timeout_s: float, lease_s: float) -> Acknowledgements:

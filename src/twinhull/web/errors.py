@@ -22,6 +22,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     errors.TooMany: 429,
     errors.Unavailable: 503,
     errors.Damaged: 503,
+    errors.Futile: 412,
     # -- registry content
     errors.BlobUnknown: 404,
     # OCI distribution 1.1, "Deleting Blobs" and "Deleting Manifests": what a registry does not delete is answered with

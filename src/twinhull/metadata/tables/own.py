@@ -1,4 +1,4 @@
-"""What is this node's alone: how far it has come, its clock and counters, invites, and the conflicts it saw."""
+"""What is this node's alone: how far it has come, its clock, counters and readers of the log, invites, and conflicts it saw."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ peer_acknowledgements: Final = Table(
     # JSON object: the version vector that the peer last confirmed.
     Column("vector", Text, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
+    info=NODE_LOCAL,
+)
+# Up to where in the log those have come who read it to do something about it: webhooks, policies.
+readers: Final = Table(
+    "readers",
+    metadata,
+    Column("name", name_type(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
     info=NODE_LOCAL,
 )
 # Not derived: what is written after a conflict settles it, and its record shows it no more.

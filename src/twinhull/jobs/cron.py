@@ -34,3 +34,20 @@ def next_ms(text: str, after_ms: int) -> int | None:
     except CroniterError:
         return None
     return int(following.timestamp() * 1000)
+
+
+def last_ms(text: str, before_ms: int) -> int | None:
+    """Return when the expression was due last, at a moment or before it, in milliseconds; None for never or no expression."""
+    if next_ms(text, before_ms) is None:
+        return None
+    moments = croniter(
+        text,
+        datetime.fromtimestamp(before_ms // 1000 + 1, tz=UTC),
+        second_at_beginning=True,
+        max_years_between_matches=_YEARS_MAX,
+    )
+    try:
+        previous: datetime = moments.get_prev(datetime)
+    except CroniterError:
+        return None
+    return int(previous.timestamp() * 1000)

@@ -1,0 +1,100 @@
+"""The node's records for background work on the event loop: read and written in threads, and heard of when they change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+
+from twinhull.kit.clock import Clock
+from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
+from twinhull.replication.threads import in_thread
+
+T = TypeVar("T")
+
+# Told of each move of the log, on the event loop.
+Listen = Callable[[Callable[[], None]], None]
+# What changes within this time after the log has moved is looked at together.
+_GATHER_S: Final = 0.1
+
+
+class Access:
+    """Reads and writes of one node's agent."""
+
+    def __init__(self, store: Store, executor: Executor, listen: Listen) -> None:
+        """Take where to read and write, threads, and what calls back when the log has moved."""
+        self._store = store
+        self._executor = executor
+        self._listen = listen
+
+    @property
+    def node(self) -> str:
+        """This node's id."""
+        return self._store.node
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which this node stamps its writes."""
+        return self._store.clock
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Return what the query finds."""
+
+        def read() -> T:
+            with self._store.read() as connection:
+                return query(connection)
+
+        return await in_thread(self._executor, read)
+
+    async def write(self, action: Callable[[Transaction], T]) -> T:
+        """Do it in a writing transaction, and return what it returns."""
+
+        def write() -> T:
+            with self._store.write() as transaction:
+                return action(transaction)
+
+        return await in_thread(self._executor, write)
+
+    def bell(self) -> Bell:
+        """Return what wakes its one user when the log moves."""
+        return Bell(self._listen)
+
+
+class Bell:
+    """Wakes who waits for it: the log has moved, or somebody has rung."""
+
+    def __init__(self, listen: Listen) -> None:
+        """Begin to listen."""
+        self._has_moved = asyncio.Event()
+        # The first look is due at once.
+        self._has_moved.set()
+        self._rung = asyncio.Event()
+        listen(self._has_moved.set)
+
+    def ring(self) -> None:
+        """Wake who waits, at once."""
+        self._rung.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when the log has moved since the last call, a little later; when somebody rings; or when that time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._wait()
+        self._rung.clear()
+
+    async def _wait(self) -> None:
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._rung, self._has_moved)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not self._rung.is_set():
+                await asyncio.wait(waiting[:1], timeout=_GATHER_S)
+            # Whatever comes from now on is for the next call.
+            self._has_moved.clear()
+        finally:
+            for one in waiting:
+                one.cancel()

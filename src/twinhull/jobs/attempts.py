@@ -1,0 +1,132 @@
+"""One try of a task or a plan, from its record to what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from twinhull.jobs import executions
+from twinhull.jobs.access import Access
+from twinhull.jobs.job import Job, TaskLog
+from twinhull.jobs.queue import Item
+from twinhull.kit.errors import Futile, TwinhullError
+from twinhull.metadata import executions as queries
+from twinhull.metadata.executions import ERROR, RUNNING, SCHEDULED, SUCCESS, Execution, Task
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import EXECUTION, TASK
+from twinhull.records.merge import Value
+from twinhull.replication.threads import to_its_end
+
+log = structlog.get_logger(__name__)
+
+# What came of a try could not be written down: it is made again, so late.
+_UNWRITTEN_S: Final = 5.0
+_FAULT_S: Final = 300.0
+_REASON_LENGTH_MAX: Final = 1000
+_FAULT: Final = "an error of the program, see this node's log"
+
+
+class Attempts:
+    """Carries out tries, and writes down what came of them."""
+
+    def __init__(self, access: Access, jitter: random.Random) -> None:
+        """Take where tasks are written down, and what spreads the pauses between tries."""
+        self._access = access
+        self._jitter = jitter
+
+    async def carry_out(self, job: Job, item: Item) -> int | None:
+        """Try it once, and return when it has to be tried again; None: it has ended."""
+        try:
+            return await (self._try_task(job, item) if item.task else self._try_plan(job, item))
+        except TwinhullError as error:
+            log.warning("a task's record could not be written, it is done again", task=item.task, reason=str(error))
+            return self._access.clock.unix_ms() + int(_UNWRITTEN_S * 1000)
+        except Exception:  # a fault of ours must not hold up the lane for ever
+            log.exception("a task's record could not be written for a reason that should not be", task=item.task)
+            return self._access.clock.unix_ms() + int(_FAULT_S * 1000)
+
+    async def _try_task(self, job: Job, item: Item) -> int | None:
+        found = await self._found(item)
+        if found is None:
+            return None
+        execution, task = found
+        tries = int(task.fields.get("run_count", 0)) + 1
+        book = TaskLog(self._access.clock, str(task.fields.get("log", "")))
+        if job.is_long:
+            begun = {"status": RUNNING, "run_count": tries, "started_ms": self._access.clock.unix_ms(), "due_ms": None}
+            await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, begun))
+        try:
+            outcome = await job.run(execution, task, book)
+        except Exception as error:  # noqa: BLE001 - told apart, logged and written down by _failed
+            reason, due_ms = self._failed(job, error, tries=tries, created_ms=task.created_ms)
+            book.write(reason)
+            fields = {"run_count": tries, "status_message": reason, "log": book.text}
+            if due_ms is None:
+                await self._end(job, execution, task, ERROR, fields)
+            else:
+                fields |= {"status": SCHEDULED, "due_ms": due_ms}
+                await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, fields))
+            return due_ms
+        told = {**outcome, "run_count": tries, "status_message": "", "log": book.text}
+        await self._end(job, execution, task, SUCCESS, told)
+        return None
+
+    async def _end(self, job: Job, execution: Execution, task: Task, status: str, fields: Mapping[str, Value]) -> None:
+        def end(inside: Transaction) -> None:
+            if executions.end_task(inside, task.id, status, fields):
+                job.task_ended(inside, execution, task, status)
+
+        await self._write(end)
+
+    async def _try_plan(self, job: Job, item: Item) -> int | None:
+        node = self._access.node
+        found = await self._access.read(lambda inside: queries.executions_of(inside, node, [item.execution]))
+        if not found or found[0].has_ended or not found[0].fields.get(executions.PLANNING):
+            return None
+        execution = found[0]
+        tries = int(execution.fields.get("plan_count", 0)) + 1
+        book = TaskLog(self._access.clock, str(execution.fields.get("log", "")))
+        try:
+            tasks = await job.plan(execution, book)
+        except Exception as error:  # noqa: BLE001 - as above
+            reason, due_ms = self._failed(job, error, tries=tries, created_ms=execution.created_ms)
+            book.write(reason)
+            fields: dict[str, Any] = {"plan_count": tries, "status_message": reason, "log": book.text, "due_ms": due_ms}
+            if due_ms is None:
+                await self._write(lambda inside: executions.end_execution(inside, item.execution, ERROR, fields))
+            else:
+                await self._write(lambda inside: executions.tell_of(inside, EXECUTION, item.execution, fields))
+            return due_ms
+        told = {"status_message": "", "log": book.text or None, "due_ms": None, "plan_count": tries}
+        await self._write(lambda inside: executions.plan_made(inside, item.execution, tasks, told))
+        return None
+
+    async def _found(self, item: Item) -> tuple[Execution, Task] | None:
+        node = self._access.node
+
+        def read(connection: Connection) -> tuple[Execution, Task] | None:
+            tasks = queries.tasks_of(connection, node, [item.task])
+            begun = queries.executions_of(connection, node, [item.execution])
+            return (begun[0], tasks[0]) if tasks and begun and not tasks[0].has_ended else None
+
+        return await self._access.read(read)
+
+    async def _write(self, action: Callable[[Transaction], object]) -> None:
+        # Whoever is cancelled meanwhile must not leave what he has done unwritten, and do it again.
+        await to_its_end(self._access.write(action))
+
+    def _failed(self, job: Job, error: Exception, *, tries: int, created_ms: int) -> tuple[str, int | None]:
+        """Return what to say of a failure, and when to try again; None: never."""
+        if isinstance(error, TwinhullError):
+            reason = str(error)[:_REASON_LENGTH_MAX]
+        else:
+            log.error("a task failed for a reason that should not be", vendor_type=job.vendor_type, exc_info=error)
+            reason = _FAULT
+        if isinstance(error, Futile):
+            return reason, None
+        due = job.retry.due_ms(tries, created_ms=created_ms, now_ms=self._access.clock.unix_ms(), jitter=self._jitter)
+        return reason, due

@@ -1,0 +1,164 @@
+"""Does this node's tasks: what the log brings is queued, what is due is done, and what came of it is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from twinhull.jobs import executions
+from twinhull.jobs.access import Access
+from twinhull.jobs.attempts import Attempts
+from twinhull.jobs.job import Job
+from twinhull.jobs.queue import Item, Queue
+from twinhull.metadata import executions as queries
+from twinhull.metadata.executions import STOPPED, Execution, Task
+from twinhull.metadata.readers import end_of_log, keys_between
+from twinhull.records.kinds import EXECUTION, TASK, split_owned_key
+
+log = structlog.get_logger(__name__)
+
+_KINDS: Final = (EXECUTION.name, TASK.name)
+_IDLE_S: Final = 60.0
+
+
+class _Hands:
+    """What one job has to do, and is doing."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.queue = Queue()
+        self.running: dict[Item, asyncio.Task[None]] = {}
+
+
+class JobRunner:
+    """The worker of that name. It sees in the log what any process of this node has begun, and what others ask it to stop."""
+
+    name = "jobs"
+
+    def __init__(self, jobs: Sequence[Job], access: Access, *, jitter: random.Random) -> None:
+        """Take what can be done, and where it is written down."""
+        self._all = {job.vendor_type: _Hands(job) for job in jobs}
+        self._access = access
+        self._attempts = Attempts(access, jitter)
+        self._bell = access.bell()
+        # The log's position up to which it was looked through; None: not yet.
+        self._seen: int | None = None
+        self.ended = 0
+
+    # -- worker ----------------------------------------------------------------------------------------------------
+
+    async def wait_for_work(self) -> None:
+        """Return when the log has moved or a task is due."""
+        dues = [due for hands in self._all.values() if (due := self._next_due_ms(hands)) is not None]
+        wait_s = (min(dues) - self._access.clock.unix_ms()) / 1000 if dues else _IDLE_S
+        if self._seen is not None and wait_s > 0:
+            await self._bell.wait(min(wait_s, _IDLE_S))
+
+    async def work(self) -> float | None:
+        """Queue what is new, stop what is not wanted any more, begin what is due."""
+        await self._look()
+        for hands in self._all.values():
+            while len(hands.running) < hands.job.concurrency:
+                item = hands.queue.take(self._access.clock.unix_ms())
+                if item is None:
+                    break
+                hands.running[item] = asyncio.create_task(self._do(hands, item), name=hands.job.vendor_type)
+        return None
+
+    def status(self) -> Mapping[str, object]:
+        """Return how much is waiting or under way, and how much has ended since this node's agent started."""
+        queued = {name: len(hands.queue) for name, hands in self._all.items()}
+        return {
+            "queued": queued,
+            "running": {name: len(hands.running) for name, hands in self._all.items()},
+            "ended": self.ended,
+        }
+
+    async def close(self) -> None:
+        """Leave what is under way; it is done again after the next start."""
+        tasks = [task for hands in self._all.values() for task in hands.running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what is new -----------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        node, seen = self._access.node, self._seen
+        upto = await self._access.read(end_of_log)
+        if seen is None:
+            tasks = await self._access.read(lambda connection: queries.unfinished_tasks(connection, node))
+            begun = await self._access.read(lambda connection: queries.unfinished_executions(connection, node))
+        elif upto == seen:
+            return
+        else:
+            changed = await self._access.read(lambda connection: keys_between(connection, seen, upto, kinds=_KINDS))
+            begun = await self._changed_executions(changed)
+            tasks = await self._changed_tasks(changed)
+        for execution in begun:
+            await self._take_in_execution(execution)
+        for task in tasks:
+            self._take_in_task(task)
+        self._seen = upto
+
+    async def _changed_executions(self, changed: Sequence[tuple[str, str]]) -> list[Execution]:
+        numbers = self._own(changed, EXECUTION.name)
+        node = self._access.node
+        return await self._access.read(lambda inside: queries.executions_of(inside, node, numbers)) if numbers else []
+
+    async def _changed_tasks(self, changed: Sequence[tuple[str, str]]) -> list[Task]:
+        numbers = self._own(changed, TASK.name)
+        node = self._access.node
+        return await self._access.read(lambda inside: queries.tasks_of(inside, node, numbers)) if numbers else []
+
+    def _own(self, changed: Sequence[tuple[str, str]], kind: str) -> list[int]:
+        owned = [split_owned_key(key) for name, key in changed if name == kind]
+        return sorted(number for node, number in owned if node == self._access.node)
+
+    async def _take_in_execution(self, execution: Execution) -> None:
+        hands = self._all.get(execution.vendor_type)
+        if execution.has_ended:
+            return
+        if execution.fields.get(executions.STOP_ASKED):
+            await self._stop(hands, execution)
+        elif hands is not None and execution.fields.get(executions.PLANNING):
+            hands.queue.add(Item(execution.id, 0), int(execution.fields.get("due_ms", 0)))
+
+    def _take_in_task(self, task: Task) -> None:
+        hands = self._all.get(task.vendor_type)
+        if hands is not None and not task.has_ended:
+            item = Item(task.execution_id, task.id, str(task.fields.get("lane", "")))
+            hands.queue.add(item, int(task.fields.get("due_ms") or 0))
+
+    async def _stop(self, hands: _Hands | None, execution: Execution) -> None:
+        if hands is not None:
+            items = hands.queue.of_execution(execution.id)
+            running = [hands.running[item] for item in items if item in hands.running]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            for item in items:
+                hands.queue.done(item)
+        await self._access.write(lambda inside: executions.end_execution(inside, execution.id, STOPPED, {}))
+        log.info("execution stopped", execution=execution.id, vendor_type=execution.vendor_type)
+
+    # -- what is due -----------------------------------------------------------------------------------------------
+
+    def _next_due_ms(self, hands: _Hands) -> int | None:
+        return hands.queue.next_due_ms() if len(hands.running) < hands.job.concurrency else None
+
+    async def _do(self, hands: _Hands, item: Item) -> None:
+        try:
+            due_ms = await self._attempts.carry_out(hands.job, item)
+        finally:
+            hands.running.pop(item, None)
+            self._bell.ring()
+        if due_ms is None:
+            hands.queue.done(item)
+            self.ended += 1
+        else:
+            hands.queue.again(item, due_ms)

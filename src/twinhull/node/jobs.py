@@ -1,0 +1,52 @@
+"""What this node does in the background by records: the jobs there are, and the workers that carry them out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from twinhull.jobs.access import Access
+from twinhull.jobs.job import Job
+from twinhull.jobs.keeping import Keeping
+from twinhull.jobs.runner import JobRunner
+from twinhull.jobs.scheduler import Scheduler, Schedules
+from twinhull.replication.engine import Engine
+from twinhull.replication.trust import Trust
+from twinhull.upkeep.worker import Worker
+
+
+class Jobs:
+    """All of it, for one agent."""
+
+    def __init__(self, engine: Engine, trust: Trust, *, jitter: random.Random) -> None:
+        """Take what knows the other nodes."""
+        self._engine = engine
+        self._trust = trust
+        access = Access(engine.store, engine.executor, engine.listen_to_log)
+        jobs: Sequence[Job] = []
+        schedules: Sequence[Schedules] = []
+        self._runner = JobRunner(jobs, access, jitter=jitter)
+        self.workers: Final[Sequence[Worker]] = [
+            self._runner,
+            Scheduler(schedules, access, is_first=self._is_first),
+            Keeping(jobs, access, is_heir=self._is_heir),
+        ]
+
+    async def close(self) -> None:
+        """Leave what is under way."""
+        await self._runner.close()
+
+    def _is_first(self) -> bool:
+        """Tell whether of the members that can be reached from here this one has the smallest id."""
+        neighbours = self._engine.neighbours
+        return self._is_settled() and all(
+            self._engine.store.node < one.node.id for one in neighbours.active() if one.puller.reachable
+        )
+
+    def _is_heir(self) -> bool:
+        """Tell whether of all members this one has the smallest id."""
+        return self._is_settled() and all(self._engine.store.node < one.node.id for one in self._engine.neighbours.all())
+
+    def _is_settled(self) -> bool:
+        return self._trust.is_ready() and not self._engine.neighbours.is_removed
