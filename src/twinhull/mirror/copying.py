@@ -78,27 +78,20 @@ class Copying:
 
         Raises what the sides raise, ManifestInvalid for what no registry should have taken.
         """
-        digest = Digest(candidate.digest)
+        digest = await self._digest_of(candidate)
         name = f"{self._order.source}@{digest[:_SHORT]}"
-        manifest = await self._source.manifest(self._order.source, digest)
-        if manifest is None:
-            self._log(f"{name} is not at the source any more: skipped")
-            self.figures.skipped += 1
-            return
-        tags = await self._tags_to_move(candidate)
-        if candidate.tags and tags is None:
+        tags = await self._tags_to_move(candidate, digest) if digest else None
+        if not digest or (candidate.tags and tags is None):
+            if not digest:
+                self._log(f"{name} {_listed(candidate.tags)}is not at the source any more: skipped")
             self.figures.skipped += 1
             return
         there = await self._destination.digest(self._order.destination, digest) is not None
         if there and not tags:
             self._log(f"{name} {_listed(candidate.tags)}is at the destination already: skipped")
             self.figures.skipped += 1
-        else:
-            began_s, before = self._clock.monotonic_s(), self.figures.bytes
-            await self._put(manifest, tags or (), there=there)
-            self.figures.artifacts += 1
-            took_s, size = self._clock.monotonic_s() - began_s, self.figures.bytes - before
-            self._log(f"{name} {_listed(tags or ())}copied: {size} bytes in {took_s:.1f} s")
+        elif not await self._bring(digest, tags or (), name, there=there):
+            return
         await self._copy_accessories(digest)
 
     async def delete(self, candidate: Candidate) -> None:
@@ -128,17 +121,36 @@ class Copying:
 
     # -- manifests -------------------------------------------------------------------------------------------------
 
-    async def _tags_to_move(self, candidate: Candidate) -> tuple[str, ...] | None:
+    async def _digest_of(self, candidate: Candidate) -> Digest:
+        """Return which artifact that is, which sources that list tags alone do not say; empty when it is gone."""
+        if candidate.digest or not candidate.tags:
+            return Digest(candidate.digest)
+        return await self._source.digest(self._order.source, candidate.tags[0]) or Digest("")
+
+    async def _bring(self, digest: Digest, tags: Sequence[str], name: str, *, there: bool) -> bool:
+        manifest = await self._source.manifest(self._order.source, digest)
+        if manifest is None:
+            self._log(f"{name} is not at the source any more: skipped")
+            self.figures.skipped += 1
+            return False
+        began_s, before = self._clock.monotonic_s(), self.figures.bytes
+        await self._put(manifest, tags, there=there)
+        self.figures.artifacts += 1
+        took_s, size = self._clock.monotonic_s() - began_s, self.figures.bytes - before
+        self._log(f"{name} {_listed(tags)}copied: {size} bytes in {took_s:.1f} s")
+        return True
+
+    async def _tags_to_move(self, candidate: Candidate, digest: Digest) -> tuple[str, ...] | None:
         """Return the tags that do not name the artifact at the destination yet and may; None if no tag does or may."""
         found: list[str] = []
         named = False
         for tag in candidate.tags:
-            if self._order.exact and await self._source.digest(self._order.source, tag) != candidate.digest:
+            if self._order.exact and await self._source.digest(self._order.source, tag) != digest:
                 # Another event tells of what it names now; copied late, the old content would come after the new.
                 self._log(f"{self._order.source}:{tag} names something else by now: skipped")
                 continue
             held = await self._destination.digest(self._order.destination, tag)
-            if held == candidate.digest:
+            if held == digest:
                 named = True
             elif held is not None and not self._order.override:
                 self._log(f"{self._order.destination}:{tag} names {held[:_SHORT]}, and the policy does not override: skipped")
