@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from twinhull.catalog.media import OCI_IMAGE, OCI_INDEX, parse_manifest
 from twinhull.kit.digest import Digest, digest_of
@@ -105,7 +105,7 @@ class MemoryRegistry:
         content = self.blobs[repository, digest]
         assert len(content) == size
 
-        async def pieces(start: int) -> AsyncIterator[bytes]:
+        async def pieces(start: int) -> AsyncGenerator[bytes]:
             for at in range(start, len(content), _PIECE):
                 yield content[at : at + _PIECE]
 

@@ -59,7 +59,8 @@ class _Token:
 class Authorizer:
     """Knows by which header one registry lets its requests in, once it has been told off. Lives on an event loop.
 
-    A scope is a text as tokens have it ("repository:library/app:pull"); there is a token for each.
+    A scope is a text as tokens have it ("repository:library/app:pull"), or several with spaces between; there is a token for
+    each.
     """
 
     def __init__(self, endpoint: Endpoint, ask: AskTokens) -> None:
@@ -108,7 +109,7 @@ class Authorizer:
         return f"{realm}{'&' if parts.query else '?'}{query}"
 
     async def _new_token(self, scope: str) -> _Token:
-        url = f"{self._realm}&{urlencode({'scope': scope})}" if scope else self._realm
+        url = f"{self._realm}&{urlencode([('scope', each) for each in scope.split()])}" if scope else self._realm
         said = await self._ask(url, basic(self._endpoint))
         text = (said.get("token") or said.get("access_token")) if isinstance(said, dict) else None
         if not isinstance(said, dict) or not isinstance(text, str) or not text.isascii() or not text.isprintable():

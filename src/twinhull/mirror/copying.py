@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -230,13 +231,14 @@ class Copying:
         if not rate:
             return pieces
 
-        async def paced(start: int) -> AsyncIterator[bytes]:
-            async for piece in pieces(start):
-                # All blobs of the task share its limit.
-                now_s = self._clock.monotonic_s()
-                self._free_s = max(now_s, self._free_s) + len(piece) / rate
-                await self._pause(self._free_s - now_s)
-                yield piece
+        async def paced(start: int) -> AsyncGenerator[bytes]:
+            async with aclosing(pieces(start)) as given:
+                async for piece in given:
+                    # All blobs of the task share its limit.
+                    now_s = self._clock.monotonic_s()
+                    self._free_s = max(now_s, self._free_s) + len(piece) / rate
+                    await self._pause(self._free_s - now_s)
+                    yield piece
 
         return paced
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from functools import partial
 from typing import Final, TypeVar
 
@@ -18,7 +19,7 @@ from twinhull.catalog.peers import Durability
 from twinhull.catalog.projects import NewProject, Projects
 from twinhull.catalog.pushing import Push, Pushing
 from twinhull.catalog.uploads import Uploads
-from twinhull.kit.digest import Digest, algorithm_of
+from twinhull.kit.digest import Digest, algorithm_of, hex_of
 from twinhull.kit.errors import BlobUnknown, Conflict, ManifestUnknown, TwinhullError, Unavailable
 from twinhull.kit.reference import parse_reference, parse_repository, project_of
 from twinhull.metadata import accounts, content
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "harbor-jobservice"
 _PAGE: Final = 200
 _PIECE_BYTES: Final = 1024 * 1024
+_COSIGN_ENDINGS: Final = (".att", ".sbom")
 # A source that breaks off is asked to go on so many times, before the task as a whole is tried again later.
 _ATTEMPTS_MAX: Final = 4
 
@@ -109,21 +111,12 @@ class LocalRegistry:
 
     async def accessories(self, repository: str, digest: Digest) -> Sequence[Candidate]:
         """Return what belongs to a manifest, oldest first."""
-
-        def read(connection: Connection) -> list[Candidate]:
-            found = accessories_of_artifacts(connection, [(repository, digest)]).get((repository, digest), [])
-            tags = tags_of_artifacts(connection, [one.key for one in found])
-            return [
-                Candidate(digest=one.digest, tags=tuple(tag.name for tag in tags.get(one.key, ())), type=one.type)
-                for one in found
-            ]
-
-        return await self._read(read)
+        return await self._read(partial(_accessories, key=(repository, digest)))
 
     def blob(self, repository: str, digest: Digest, size: int) -> Pieces:
         """Return what gives the bytes of a blob, from this node's disk or from the peer that has it."""
 
-        async def pieces(start: int) -> AsyncIterator[bytes]:
+        async def pieces(start: int) -> AsyncGenerator[bytes]:
             located = await self._contents.locate(repository, digest)
             at = start
             try:
@@ -205,7 +198,8 @@ class LocalRegistry:
         for attempt in range(_ATTEMPTS_MAX):
             try:
                 if offset < size:
-                    await self._uploads.append(repository, upload, None, pieces(offset))
+                    async with aclosing(pieces(offset)) as given:
+                        await self._uploads.append(repository, upload, None, given)
                 return
             except Unavailable as error:
                 # What has come is kept.
@@ -235,6 +229,19 @@ def _repositories(connection: Connection, *, projects: Sequence[str] | None, aft
 
 def _replicables(connection: Connection, *, repository: str, after: str) -> list[Replicable]:
     return replicables_page(connection, repository, after, _PAGE)
+
+
+def _accessories(connection: Connection, *, key: tuple[str, str]) -> list[Candidate]:
+    listed = accessories_of_artifacts(connection, [key]).get(key, [])
+    tags = tags_of_artifacts(connection, [one.key for one in listed])
+    found = {one.digest: tuple(tag.name for tag in tags.get(one.key, ())) for one in listed}
+    for ending in _COSIGN_ENDINGS:
+        # Attestations and SBOMs that cosign has attached name no subject: the tag alone says what they are about.
+        tag = f"sha256-{hex_of(Digest(key[1]))}{ending}"
+        digest = content.digest_of_tag(connection, key[0], tag)
+        if digest is not None:
+            found.setdefault(digest, (tag,))
+    return [Candidate(digest=digest, tags=named) for digest, named in found.items()]
 
 
 def candidate_of(one: Replicable) -> Candidate:

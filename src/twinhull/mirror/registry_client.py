@@ -140,20 +140,26 @@ class RegistryClient:
     async def tags(self, repository: str) -> AsyncIterator[list[str]]:
         """Give the tags of a repository, page by page."""
         async for page in self._pages(self.path(repository, f"tags/list?n={_PAGE}"), "tags", self.scope(repository)):
-            yield page
+            yield [name for name in page if isinstance(name, str)]
 
     async def repositories(self) -> AsyncIterator[list[str]]:
         """Give the names of all repositories that it shows to this caller, page by page."""
         async for page in self._pages(f"/v2/_catalog?n={_PAGE}", "repositories", "registry:catalog:*"):
-            yield page
+            yield [name for name in page if isinstance(name, str)]
 
-    async def _pages(self, path: str, field: str, scope: str) -> AsyncIterator[list[str]]:
+    async def referrers(self, repository: str, digest: Digest) -> AsyncIterator[list[Digest]]:
+        """Give the digests of the manifests whose subject this one is, page by page, where the registry lists them."""
+        async for page in self._pages(self.path(repository, f"referrers/{digest}"), "manifests", self.scope(repository)):
+            said = [str(one.get("digest", "")) for one in page if isinstance(one, dict)]
+            yield [Digest(text) for text in said if is_known(text)]
+
+    async def _pages(self, path: str, field: str, scope: str) -> AsyncIterator[list[object]]:
         for _ in range(_PAGES_MAX):
             async with self.line.request("GET", path, scope=scope) as response:
                 document = await self.line.json(response)
                 following = response.links.get("next")
-            names = document.get(field) if isinstance(document, dict) else None
-            yield [name for name in names or [] if isinstance(name, str)]
+            listed = document.get(field) if isinstance(document, dict) else None
+            yield listed if isinstance(listed, list) else []
             if following is None:
                 return
             url = urljoin(f"{self.url}{path}", str(following["url"]))

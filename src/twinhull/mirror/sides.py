@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from twinhull.kit.digest import Digest
 from twinhull.mirror.selection import Candidate, Selection
 
 # Gives the bytes of a blob from an offset on, and can be asked again where a transfer broke.
-Pieces = Callable[[int], AsyncIterator[bytes]]
+Pieces = Callable[[int], AsyncGenerator[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
