@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.kit.digest import Digest, digest_of
-from twinhull.kit.errors import BlobUnknown, PeerUnavailable
+from twinhull.kit.errors import BlobUnknown, PeerUnavailable, RegistryRefused, RegistryUnreachable
 from twinhull.replication.following import Following
 from twinhull.replication.peer_client import PeerClient
 from twinhull.replication.transfers import Transfers
@@ -69,6 +69,33 @@ class Peer(PeerClient):
     def cut(self) -> None:
         self.was_cut = True
         self.going.set()
+
+
+class Registry:
+    """A foreign registry that has one blob, and sends it as the test wants."""
+
+    name = "hub"
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.asked: list[int] = []
+        # Break each answer after so many bytes.
+        self.breaks_after: int | None = None
+        self.refuses = False
+
+    @asynccontextmanager
+    async def open(self, _digest: Digest, start: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.asked.append(start)
+        if self.refuses:
+            raise RegistryRefused
+        yield self._pieces(start)
+
+    async def _pieces(self, start: int) -> AsyncIterator[bytes]:
+        end = len(self.content) if self.breaks_after is None else start + self.breaks_after
+        for first in range(start, min(end, len(self.content)), PIECE):
+            yield self.content[first : min(first + PIECE, end)]
+        if end < len(self.content):
+            raise RegistryUnreachable("it broke off")
 
 
 class Node:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Final
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown
@@ -12,16 +14,35 @@ from twinhull.kit.errors import BlobUnknown
 _numbers: Final = itertools.count(1)
 
 
+class Upstream(Protocol):
+    """Where a blob is to be had that no node may have: a foreign registry."""
+
+    @property
+    def name(self) -> str:
+        """What to call it beside the peers, in logs and figures."""
+        ...
+
+    def open(self, digest: Digest, start: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the blob's bytes from `start` on.
+
+        Raises RegistryUnreachable when it does not answer or breaks off, which is worth another try, and other failures of
+        registries, which are not.
+        """
+        ...
+
+
 class Transfer:
     """One blob on its way. Readers wait for its progress; it ends once."""
 
-    def __init__(self, digest: Digest | None, size: int, upload_id: str) -> None:
+    def __init__(self, digest: Digest | None, size: int, upload_id: str, upstream: Upstream | None = None) -> None:
         """Start at nothing; a followed upload learns its digest at its end."""
         # Tells this transfer from a later one of the same blob.
         self.number = next(_numbers)
         self.digest = digest
         self.size = size
         self.upload_id = upload_id
+        # Asked when no peer has it.
+        self.upstream = upstream
         self.offset = 0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A failure that nobody waits for is not an error of the program.

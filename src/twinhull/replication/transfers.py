@@ -1,4 +1,7 @@
-"""Blobs on their way to this node: one transfer per blob however many want it, resumed by range, from whichever peer has it."""
+"""Blobs on their way to this node: one transfer per blob however many want it, resumed by range, from whoever has it.
+
+Peers are asked first, since they are nearer, then the foreign registry that the blob may have to come from.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import contextlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
+from twinhull.blobs.ingest import ingest
 from twinhull.blobs.store import ALGORITHM_LABEL, BlobStore, Upload, transfer_upload_id
 from twinhull.kit.digest import Digest, algorithm_of
 from twinhull.kit.errors import (
@@ -18,6 +23,8 @@ from twinhull.kit.errors import (
     BlobUploadUnknown,
     DigestInvalid,
     PeerUnavailable,
+    RegistryUnreachable,
+    TooLarge,
     TwinhullError,
     Unavailable,
 )
@@ -26,7 +33,7 @@ from twinhull.replication.backlog import Backlog
 from twinhull.replication.peer import Peer
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread, to_its_end
-from twinhull.replication.transfer import Transfer
+from twinhull.replication.transfer import Transfer, Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -97,13 +104,15 @@ class Transfers:
             raise PeerUnavailable(f"the transfer of blob {digest} began anew")
         return None
 
-    def start(self, digest: Digest, size: int) -> Transfer:
-        """Return the transfer of this blob, begun now unless it is under way."""
+    def start(self, digest: Digest, size: int, upstream: Upstream | None = None) -> Transfer:
+        """Return the transfer of this blob, begun now unless it is under way; upstream, if there is one, has it for sure."""
         transfer = self._running.get(digest)
         if transfer is None:
             upload_id = self.begun.get(digest) or transfer_upload_id(digest)
-            transfer = self._running[digest] = Transfer(digest, size, upload_id)
+            transfer = self._running[digest] = Transfer(digest, size, upload_id, upstream)
             self.spawn(self._run(transfer, digest))
+        elif transfer.upstream is None:
+            transfer.upstream = upstream
         return transfer
 
     def adopt(self, digest: Digest, transfer: Transfer) -> None:
@@ -153,6 +162,13 @@ class Transfers:
                     self.count(peer.node, "failed")
                     log.warning("peer sent other bytes than the digest says", digest=digest, peer=peer.node)
                     raise PeerUnavailable(f"peer {peer.node} has other bytes than those of blob {digest}") from None
+            if transfer.upstream is not None:
+                try:
+                    await self._read_upstream(transfer.upstream, transfer, digest)
+                    return
+                except RegistryUnreachable as error:
+                    failure, broke = error, True
+                    log.warning("blob transfer broke", digest=digest, upstream=transfer.upstream.name, error=str(error))
             if not broke:
                 break
             if attempt + 1 < _ATTEMPTS_MAX:
@@ -180,6 +196,27 @@ class Transfers:
             # Keeps what came, and lets go of it, so that the next try can go on with it.
             await in_thread(self._executor, upload.checkpoint)
 
+    async def _read_upstream(self, upstream: Upstream, transfer: Transfer, digest: Digest) -> None:
+        upload = await in_thread(self._executor, _open, self._blobs, transfer.upload_id, digest)
+        begun, outcome = upload.offset, "failed"
+        grew = partial(self._came, upstream.name, transfer)
+        try:
+            transfer.grew(begun)
+            if transfer.size == 0 or begun < transfer.size:
+                async with upstream.open(digest, begun) as pieces:
+                    most = transfer.size - begun if transfer.size else None
+                    await ingest(upload, pieces, executor=self._movers, on_progress=grew, limit_bytes=most)
+            await self.moved(lambda: upload.commit(digest))
+            outcome = "ok"
+        except (DigestInvalid, TooLarge) as error:
+            # Readers have been given bytes of it already, so this transfer is over; what came is no part of the blob.
+            log.warning("foreign registry sent other bytes than the digest says", digest=digest, upstream=upstream.name)
+            await self.moved(upload.abort)
+            raise Unavailable(f"registry {upstream.name} has other bytes than those of blob {digest}") from error
+        finally:
+            self.count(upstream.name, outcome)
+            await in_thread(self._executor, upload.checkpoint)
+
     def _take_small(self, peer: Peer, digest: Digest) -> None:
         """Read a small blob into memory, and store it in one go; raises _NotSmall if it has another size than records say."""
         content = bytearray()
@@ -205,12 +242,12 @@ class Transfers:
 
         def sink(piece: memoryview) -> None:
             upload.append([piece])
-            loop.call_soon_threadsafe(self._progressed, peer.node, transfer, upload.offset, len(piece))
+            loop.call_soon_threadsafe(self._came, peer.node, transfer, upload.offset)
 
         return sink
 
-    def _progressed(self, node: str, transfer: Transfer, offset: int, count: int) -> None:
-        self._received(node, count)
+    def _came(self, name: str, transfer: Transfer, offset: int) -> None:
+        self._received(name, offset - transfer.offset)
         transfer.grew(offset)
 
     def _received(self, node: str, count: int) -> None:
