@@ -209,18 +209,19 @@ class TestReplication:
         assert (await site.admin("PUT", f"/replication/policies/{second}", policy(target))).status == 409
         assert (await site.admin("PUT", "/replication/policies/99999", policy(target))).status == 404
 
-    async def test_execution_is_written_down_as_not_carried_out(self, site: AccountsNode, other: ForeignServer) -> None:
+    async def test_execution_waits_for_the_agent_and_holds_its_policy(self, site: AccountsNode, other: ForeignServer) -> None:
         target = await site.admin.create("/registries", registry(other.url))
         number = await site.admin.create("/replication/policies", policy(target))
         made = await site.admin.create("/replication/executions", {"policy_id": number})
         shown = await site.admin.ok(200, "GET", f"/replication/executions/{made}")
-        assert (shown["policy_id"], shown["status"], shown["trigger"], shown["total"]) == (number, "Failed", "manual", 0)
-        assert "does not carry them out" in shown["status_text"]
-        assert await site.admin.ok(200, "GET", f"/replication/executions?policy_id={number}&status=Failed") == [shown]
-        assert await site.admin.ok(200, "GET", "/replication/executions?status=InProgress") == []
+        assert (shown["policy_id"], shown["status"], shown["trigger"], shown["total"]) == (number, "InProgress", "manual", 0)
+        assert await site.admin.ok(200, "GET", f"/replication/executions?policy_id={number}&status=InProgress") == [shown]
+        assert await site.admin.ok(200, "GET", "/replication/executions?status=Failed") == []
         assert await site.admin.ok(200, "GET", "/replication/executions?trigger=event_based") == []
         assert await site.admin.ok(200, "GET", f"/replication/executions/{made}/tasks") == []
         assert (await site.admin("GET", f"/replication/executions/{made}/tasks/9/log")).status == 404
+        assert (await site.admin("DELETE", f"/replication/policies/{number}")).status == 412
+        assert (await site.admin("DELETE", f"/registries/{target}")).status == 412
         await site.admin.ok(200, "PUT", f"/replication/executions/{made}")
         assert (await site.admin("PUT", "/replication/executions/99999")).status == 404
         assert (await site.admin("POST", "/replication/executions", {"policy_id": 99999})).status == 404

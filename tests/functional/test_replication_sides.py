@@ -14,7 +14,7 @@ from tests.support.single import SingleNode, running_node
 from twinhull.catalog.foreign import Endpoint
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.kit.errors import RegistryRefused, RegistryUnreachable, Unavailable
+from twinhull.kit.errors import RegistryRejected, RegistryUnreachable, Unavailable
 from twinhull.mirror import registry_writer
 from twinhull.mirror.copying import Copying, Order
 from twinhull.mirror.harbor import HarborRegistry
@@ -191,7 +191,7 @@ async def test_an_old_registry_deletes_manifests_and_no_tag_alone(plain: PlainRe
     source = filled()
     async with side_of(plain) as side:
         await copied(source, side, "deleted/app")
-        with pytest.raises(RegistryRefused, match="older registries delete no tag alone"):
+        with pytest.raises(RegistryRejected, match="older registries delete no tag alone"):
             await side.delete("deleted/app", "arm64")
         assert await side.delete("deleted/app", source.tags[HERE, "multi"])
         assert await side.digest("deleted/app", "multi") is None
@@ -202,7 +202,7 @@ async def test_what_a_registry_refuses_is_told_with_its_words(node: SingleNode) 
         await side.prepare("refusing/app", public=False)
         source = filled()
         manifest = source.manifests[HERE, source.tags[HERE, "multi"]]
-        with pytest.raises(RegistryRefused, match="MANIFEST_BLOB_UNKNOWN"):
+        with pytest.raises(RegistryRejected, match="MANIFEST_BLOB_UNKNOWN"):
             await side.put_manifest("refusing/app", manifest)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from twinhull.auth.sealing import Sealer
 from twinhull.kit.errors import Invalid
+from twinhull.metadata.documents import Document
 
 _ADDRESS_LENGTH_MAX: Final = 4096
 _PORT_MAX: Final = 65_535
@@ -75,6 +77,20 @@ class Foreign(Protocol):
     async def answers(self, url: str, *, headers: Mapping[str, str], insecure: bool) -> bool:
         """Tell whether there is an HTTP server at the address that answers with anything but a refusal or an error."""
         ...
+
+
+def endpoint_of(registry: Document, sealer: Sealer) -> Endpoint:
+    """Return the foreign registry that a document describes, with its secret unsealed."""
+    fields = registry.fields
+    sealed = str(fields.get("access_secret", ""))
+    return Endpoint(
+        kind=str(fields.get("type", "")),
+        url=str(fields.get("url", "")),
+        access_key=str(fields.get("access_key", "")),
+        access_secret=sealer.unseal(sealed) if sealed else "",
+        insecure=bool(fields.get("insecure")),
+        ca_certificate=str(fields.get("ca_certificate", "")),
+    )
 
 
 def address_of(text: str) -> str:

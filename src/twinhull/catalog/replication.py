@@ -1,15 +1,26 @@
-"""Replication policies towards foreign registries: what may be in them, as Harbor's API writes them. Pure."""
+"""Replication policies towards foreign registries: what may be in them, as Harbor's API writes them, and how they begin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Connection
 
 from twinhull.jobs.cron import is_cron
-from twinhull.kit.errors import Invalid
+from twinhull.jobs.executions import begin
+from twinhull.jobs.job import NewTask
+from twinhull.jobs.scheduler import Due
+from twinhull.kit.errors import Invalid, PreconditionFailed
+from twinhull.metadata.documents import Document, list_documents
+from twinhull.metadata.executions import has_unfinished
 from twinhull.metadata.filtering import NUL
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import REPLICATION_POLICY
 
+# Of executions and tasks.
+VENDOR: Final = "REPLICATION"
 MANUAL: Final = "manual"
 SCHEDULED: Final = "scheduled"
 EVENT_BASED: Final = "event_based"
@@ -115,3 +126,48 @@ def _require_trigger(policy: Policy) -> None:
         raise Invalid(f"trigger invalid cron string for scheduled trigger: {cron} \n")
     if trigger.type == EVENT_BASED and policy.single_active_replication:
         raise Invalid("single active replication is not allowed for event_based triggers")
+
+
+def begin_replication(transaction: Transaction, policy: Document, trigger: str, tasks: Sequence[NewTask] | None = None) -> int:
+    """Begin to carry a policy out and return the execution's id; without tasks the source is asked what there is to do.
+
+    Raises PreconditionFailed for a policy that is disabled.
+    """
+    if not policy.fields.get("enabled"):
+        raise PreconditionFailed(f"the policy {policy.id} is disabled")
+    return begin(transaction, vendor_type=VENDOR, vendor_id=policy.id, trigger=trigger, tasks=tasks)
+
+
+def require_idle(connection: Connection, policy: Document) -> None:
+    """Raise PreconditionFailed while a policy is being carried out, on whatever node."""
+    if has_unfinished(connection, VENDOR, policy.id):
+        raise PreconditionFailed(f"the policy {policy.id} has running executions, can not be deleted", hint="stop them first")
+
+
+def scheduled_replications(connection: Connection) -> list[Due]:
+    """Return the policies that are carried out by a schedule just now."""
+    policies, _ = list_documents(connection, REPLICATION_POLICY, project="")
+    return [
+        Due(vendor_type=VENDOR, vendor_id=one.id, cron=_cron_of(one), since_ms=one.updated_ms)
+        for one in policies
+        if one.fields.get("enabled") and _trigger_of(one) == SCHEDULED
+    ]
+
+
+def event_based_replications(connection: Connection) -> list[Document]:
+    """Return the policies that are carried out whenever something is pushed here, or deleted."""
+    policies, _ = list_documents(connection, REPLICATION_POLICY, project="")
+    return [
+        one
+        for one in policies
+        if one.fields.get("enabled") and one.fields.get("dest_registry_id") and _trigger_of(one) == EVENT_BASED
+    ]
+
+
+def _trigger_of(policy: Document) -> str:
+    return str((policy.fields.get("trigger") or {}).get("type", MANUAL))
+
+
+def _cron_of(policy: Document) -> str:
+    settings = (policy.fields.get("trigger") or {}).get("trigger_settings") or {}
+    return str(settings.get("cron", ""))

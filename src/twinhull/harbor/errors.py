@@ -59,6 +59,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- foreign registries
     errors.RegistryUnreachable: "UNAVAILABLE",
     errors.RegistryRefused: "FORBIDDEN",
+    errors.RegistryRejected: "BAD_REQUEST",
     errors.RegistryLacks: "NOT_FOUND",
     errors.RegistryBusy: "TOO_MANY_REQUESTS",
     # -- cluster

@@ -15,7 +15,7 @@ from twinhull.auth.sealing import Sealer
 from twinhull.auth.subjects import visible_to
 from twinhull.catalog.adapters import ADAPTERS
 from twinhull.catalog.documents import Documents, change_document, create_document, delete_document, rename_document
-from twinhull.catalog.foreign import Endpoint, Foreign, address_of
+from twinhull.catalog.foreign import Endpoint, Foreign, address_of, endpoint_of
 from twinhull.catalog.projects import stand_for
 from twinhull.harbor.access import Access, legacy_id, path_id
 from twinhull.harbor.errors import PreconditionFailed
@@ -242,16 +242,7 @@ class RegistriesApi:
             raise Conflict(f"name '{name}' is already used")
 
     def _endpoint(self, registry: Document) -> Endpoint:
-        fields = registry.fields
-        sealed = str(fields.get("access_secret", ""))
-        return Endpoint(
-            kind=str(fields.get("type", "")),
-            url=str(fields.get("url", "")),
-            access_key=str(fields.get("access_key", "")),
-            access_secret=self._sealer.unseal(sealed) if sealed else "",
-            insecure=bool(fields.get("insecure")),
-            ca_certificate=str(fields.get("ca_certificate", "")),
-        )
+        return endpoint_of(registry, self._sealer)
 
     def _fields(
         self, endpoint: Endpoint, description: str, credential_type: str, held: Document | None = None

@@ -12,22 +12,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
+from twinhull.catalog.replication import VENDOR, begin_replication
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.replication import policy_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
 from twinhull.harbor.views import time_of
-from twinhull.jobs.executions import note_not_run
-from twinhull.kit.errors import PreconditionFailed
-from twinhull.metadata.executions import Execution, Task, list_executions, list_tasks
-from twinhull.metadata.filtering import Condition, Exact, plain
+from twinhull.jobs.executions import MANUAL, ask_to_stop
+from twinhull.metadata.executions import UNFINISHED, Execution, Task, list_executions, list_tasks
+from twinhull.metadata.filtering import AnyOf, Condition, Exact, plain
 from twinhull.metadata.transaction import Transaction
 
-VENDOR: Final = "REPLICATION"
-# Said of each execution: nothing is pretended to have been copied.
-NOT_RUN: Final = "this release keeps replication policies and does not carry them out"
 _STATUSES: Final = {"Success": "Succeed", "Error": "Failed", "Stopped": "Stopped"}
+_IN_PROGRESS: Final = "InProgress"
 _TRIGGERS: Final = {"MANUAL": "manual", "SCHEDULE": "scheduled", "EVENT": "event_based"}
 
 
@@ -68,15 +66,13 @@ class ReplicatingApi:
         return listed(request, [_view(one) for one in found], total=total, paging=query.paging)
 
     async def start(self, request: Request) -> Response:
-        """Write down that an execution was asked for, and that it was not carried out."""
+        """Begin to carry a policy out, on this node."""
         await self._access.admin(request)
         body = await read_body(request, _StartBody)
 
         def start(transaction: Transaction) -> int:
             policy = policy_of(transaction.connection, body.policy_id, "the replication policy {} not found")
-            if not policy.fields.get("enabled"):
-                raise PreconditionFailed(f"the policy {policy.id} is disabled")
-            return note_not_run(transaction, vendor_type=VENDOR, vendor_id=policy.id, reason=NOT_RUN)
+            return begin_replication(transaction, policy, MANUAL)
 
         made = await self._documents.write(start)
         return nothing(201, {**located(request, made.id), **await self._access.settled(request, made.seq)})
@@ -86,9 +82,15 @@ class ReplicatingApi:
         return answer(_view(await self._execution(request, "replication execution {} not found")))
 
     async def stop(self, request: Request) -> Response:
-        """Stop an execution; each has ended already."""
-        await self._execution(request, "execution {} not found")
-        return nothing()
+        """Ask the node that an execution belongs to to stop it; one that has ended stays as it is."""
+        execution = await self._execution(request, "execution {} not found")
+
+        def stop(transaction: Transaction) -> int:
+            ask_to_stop(transaction, execution.node, execution.id)
+            return execution.id
+
+        asked = await self._documents.write(stop)
+        return nothing(headers=await self._access.settled(request, asked.seq))
 
     async def tasks(self, request: Request) -> Response:
         """Return an execution's tasks; of one that is unknown there are none, as in Harbor."""
@@ -124,7 +126,9 @@ def _conditions(request: Request, words: Mapping[str, Mapping[str, str]]) -> dic
     found: dict[str, Condition] = {}
     for key, kept in words.items():
         text = request.query_params.get(key, "")
-        if text:
+        if text == _IN_PROGRESS and key == "status":
+            found[plain(key)] = AnyOf(UNFINISHED)
+        elif text:
             found[plain(key)] = Exact(next((ours for ours, theirs in kept.items() if theirs == text), text))
     return found
 
@@ -138,7 +142,7 @@ def _view(one: Execution) -> dict[str, Any]:
         "in_progress": counted.get("running", 0),
         "policy_id": one.vendor_id,
         "start_time": time_of(one.created_ms),
-        "status": _STATUSES.get(one.status, "InProgress"),
+        "status": _STATUSES.get(one.status, _IN_PROGRESS),
         "status_text": one.fields.get("status_message", ""),
         "stopped": counted.get("stopped", 0),
         "succeed": counted.get("success", 0),
@@ -152,7 +156,7 @@ def _task_view(one: Task) -> dict[str, Any]:
     return shown | {
         "id": one.id,
         "execution_id": one.execution_id,
-        "status": _STATUSES.get(one.status, "InProgress"),
+        "status": _STATUSES.get(one.status, _IN_PROGRESS),
         "job_id": f"{one.node}-{one.id}",
         "start_time": time_of(one.created_ms),
         "end_time": time_of(one.fields.get("ended_ms")),

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from twinhull.catalog.documents import Documents, change_document, create_document, rename_document
-from twinhull.catalog.replication import Policy, require_policy
+from twinhull.catalog.documents import Documents, change_document, create_document, delete_document, rename_document
+from twinhull.catalog.replication import Policy, require_idle, require_policy
 from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.registries import HIDDEN, registry_view
@@ -98,9 +98,14 @@ class ReplicationApi:
         return nothing(headers=await self._access.settled(request, changed.seq))
 
     async def delete(self, request: Request) -> Response:
-        """Delete a policy."""
+        """Delete a policy that is not being carried out."""
         policy = await self._policy(request)
-        deleted = await self._documents.delete(REPLICATION_POLICY, policy.id)
+
+        def delete(transaction: Transaction) -> int:
+            require_idle(transaction.connection, policy)
+            return delete_document(transaction, REPLICATION_POLICY, policy.id)
+
+        deleted = await self._documents.write(delete)
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
     async def _policy(self, request: Request) -> Document:

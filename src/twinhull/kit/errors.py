@@ -206,6 +206,10 @@ class RegistryRefused(Denied):
     """foreign registry does not take the credentials"""
 
 
+class RegistryRejected(Invalid):
+    """foreign registry does not take it"""
+
+
 class RegistryLacks(NotFound):
     """foreign registry does not have it"""
 

@@ -13,7 +13,7 @@ import msgspec
 
 from twinhull.catalog.foreign import Endpoint
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import RegistryLacks, RegistryRefused
+from twinhull.kit.errors import RegistryLacks, RegistryRefused, RegistryRejected
 from twinhull.kit.reference import is_digest, project_of
 from twinhull.mirror.authorizing import basic
 from twinhull.mirror.plain import PlainRegistry
@@ -38,7 +38,8 @@ class HarborRegistry(PlainRegistry):
         # On a line of its own: the API takes the credentials as they are, and /v2/ wants tokens for them.
         self._api = RegistryLine(endpoint, endpoint.url.rstrip("/"))
         self._credentials = basic(endpoint)
-        self._prepared: set[str] = set()
+        # Projects that are known to be there.
+        self._there: set[str] = set()
 
     async def close(self) -> None:
         """Hang up."""
@@ -61,6 +62,8 @@ class HarborRegistry(PlainRegistry):
 
     async def candidates(self, repository: str) -> AsyncIterator[Candidate]:
         """Yield the artifacts that lists show; a repository that is not there has none."""
+        if not await self._has_project(project_of(repository)):
+            return
         async for one in self._listed(f"{_path_of(repository)}/artifacts?with_tag=true&with_label=true"):
             tags, labels = one.get("tags") or [], one.get("labels") or []
             yield Candidate(
@@ -96,17 +99,16 @@ class HarborRegistry(PlainRegistry):
     async def prepare(self, repository: str, *, public: bool) -> None:
         """Make the repository's project if it is not there; who may not make any has to have it already."""
         name = project_of(repository)
-        if name in self._prepared or await self._has_project(name):
-            self._prepared.add(name)
+        if await self._has_project(name):
             return
         body = msgspec.json.encode({"project_name": name, "metadata": {"public": "true" if public else "false"}})
         try:
             async with self._asked("POST", "/projects", headers={"Content-Type": "application/json"}, data=body) as response:
                 if response.status not in (*_DONE, HTTPStatus.CONFLICT):
-                    raise await self._refused(response, f"a project {name}")
+                    raise await self._rejected(response, f"a project {name}")
         except RegistryRefused as error:
             raise RegistryRefused(error.message, hint=f"make the project {name} there, or use an account that may") from error
-        self._prepared.add(name)
+        self._there.add(name)
 
     async def delete(self, repository: str, reference: str) -> bool:
         """Delete a tag alone, or the artifact of a digest with what belongs to it; False when it was not there."""
@@ -118,7 +120,7 @@ class HarborRegistry(PlainRegistry):
         try:
             async with self._asked("DELETE", path) as response:
                 if response.status not in _DONE:
-                    raise await self._refused(response, f"the deletion of {repository} {reference}")
+                    raise await self._rejected(response, f"the deletion of {repository} {reference}")
         except RegistryLacks:
             return False
         return True
@@ -127,16 +129,21 @@ class HarborRegistry(PlainRegistry):
 
     async def _has_project(self, name: str) -> bool:
         """Tell whether there is such a project: asked so, Harbor tells also those who may not see it."""
+        if name in self._there:
+            return True
         try:
             async with self._asked("HEAD", f"/projects?project_name={quote(name, safe='')}") as response:
-                return response.status == HTTPStatus.OK
+                if response.status == HTTPStatus.OK:
+                    self._there.add(name)
         except RegistryLacks:
             return False
+        return name in self._there
 
     async def _projects(self, selection: Selection) -> AsyncIterator[str]:
         if selection.projects is not None:
             for name in selection.projects:
-                yield name
+                if await self._has_project(name):
+                    yield name
             return
         async for one in self._listed("/projects"):
             yield str(one.get("name", ""))
@@ -165,9 +172,9 @@ class HarborRegistry(PlainRegistry):
         async with self._api.request(method, _ROOT + path, headers=sent, data=data) as response:
             yield response
 
-    async def _refused(self, response: aiohttp.ClientResponse, what: str) -> RegistryRefused:
+    async def _rejected(self, response: aiohttp.ClientResponse, what: str) -> RegistryRejected:
         said = said_of(await self._api.whole(response, _SAID_BYTES_MAX))
-        return RegistryRefused(f"registry {self.url} does not take {what}: {response.status}{said}")
+        return RegistryRejected(f"registry {self.url} does not take {what}: {response.status}{said}")
 
 
 def _path_of(repository: str) -> str:

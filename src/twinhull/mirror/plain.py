@@ -10,7 +10,7 @@ from typing import Final
 from twinhull.catalog.foreign import Endpoint
 from twinhull.catalog.media import OCI_INDEX, ParsedManifest, parse_manifest
 from twinhull.kit.digest import Digest, digest_of, hex_of, is_known
-from twinhull.kit.errors import RegistryLacks, RegistryRefused
+from twinhull.kit.errors import RegistryLacks, RegistryRefused, RegistryRejected
 from twinhull.kit.reference import is_digest
 from twinhull.mirror.registry_client import RegistryClient
 from twinhull.mirror.registry_writer import CHUNK_BYTES, RegistryWriter
@@ -60,7 +60,7 @@ class PlainRegistry:
                     if selection.takes(name):
                         yield name
         except (RegistryLacks, RegistryRefused) as error:
-            raise RegistryRefused(str(error), hint="it lists no repositories: name them in the filter, without `*`") from error
+            raise RegistryRejected(str(error), hint="it lists no repositories: name them in the filter, without `*`") from error
 
     async def candidates(self, repository: str) -> AsyncIterator[Candidate]:
         """Yield a candidate for each tag; which digest it names is left open. A repository that is not there has none."""
@@ -146,9 +146,9 @@ class PlainRegistry:
             return False
         try:
             return await self._writer.delete(repository, reference)
-        except RegistryRefused as error:
+        except RegistryRejected as error:
             hint = "" if is_digest(reference) else "older registries delete no tag alone"
-            raise RegistryRefused(error.message, hint=hint) from error
+            raise RegistryRejected(error.message, hint=hint) from error
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

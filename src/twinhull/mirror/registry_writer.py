@@ -1,6 +1,6 @@
 """One foreign registry over /v2/ as a client writes to it: blobs, manifests, deletions. Reading is in registry_client.
 
-Requests fail as registry_line says; what a registry takes no matter how often it is sent raises RegistryRefused as well.
+Requests fail as registry_line says; what a registry does not take however often it is sent raises RegistryRejected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import RegistryLacks, RegistryRefused, RegistryUnreachable
+from twinhull.kit.errors import RegistryLacks, RegistryRefused, RegistryRejected, RegistryUnreachable
 from twinhull.mirror.registry_client import RegistryClient
 from twinhull.mirror.sides import Manifest, Pieces
 
@@ -69,7 +69,7 @@ class RegistryWriter:
                 if response.status == HTTPStatus.CREATED:
                     return True
                 location = self._location(response)
-        except (RegistryLacks, RegistryRefused):
+        except (RegistryLacks, RegistryRefused, RegistryRejected):
             return False
         # It began an upload instead, which nobody goes on with.
         await self._cancel(repository, location)
@@ -105,7 +105,7 @@ class RegistryWriter:
         headers = {"Content-Range": f"{body.start}-{body.start + body.length - 1}"}
         async with self._sending("PATCH", repository, location, body, headers) as response:
             if response.status not in _DONE:
-                raise await self._refused(response, "a part of a blob")
+                raise await self._rejected(response, "a part of a blob")
             return self._location(response)
 
     async def _put(self, repository: str, location: str, digest: Digest, body: _Body | None) -> None:
@@ -113,7 +113,7 @@ class RegistryWriter:
         address = f"{location}{mark}digest={quote(digest, safe='')}"
         async with self._sending("PUT", repository, address, body, {}) as response:
             if response.status not in _DONE:
-                raise await self._refused(response, f"blob {digest}")
+                raise await self._rejected(response, f"blob {digest}")
 
     @asynccontextmanager
     async def _sending(
@@ -153,7 +153,7 @@ class RegistryWriter:
         scope = f"{self._client.scope(repository, _PUSH)} {also}".rstrip()
         async with self._line.request("POST", path, scope=scope, headers={"Content-Length": "0"}) as response:
             if response.status not in (HTTPStatus.ACCEPTED, HTTPStatus.CREATED):
-                raise await self._refused(response, "an upload")
+                raise await self._rejected(response, "an upload")
             yield response
 
     async def _cancel(self, repository: str, location: str) -> None:
@@ -183,10 +183,10 @@ class RegistryWriter:
         scope = self._client.scope(repository, _PUSH)
         async with self._line.request("PUT", path, scope=scope, headers=headers, data=manifest.content) as response:
             if response.status not in _DONE:
-                raise await self._refused(response, f"manifest {reference} of {repository}")
+                raise await self._rejected(response, f"manifest {reference} of {repository}")
             said = response.headers.get("Docker-Content-Digest", manifest.digest)
             if said.partition(":")[0] == manifest.digest.partition(":")[0] and said != manifest.digest:
-                raise RegistryRefused(f"registry {self._client.url} made {said} of manifest {manifest.digest}")
+                raise RegistryRejected(f"registry {self._client.url} made {said} of manifest {manifest.digest}")
             return "OCI-Subject" in response.headers
 
     async def delete(self, repository: str, reference: str) -> bool:
@@ -195,14 +195,14 @@ class RegistryWriter:
         try:
             async with self._line.request("DELETE", path, scope=self._client.scope(repository, _DELETE)) as response:
                 if response.status not in _DONE:
-                    raise await self._refused(response, f"the deletion of {repository} {reference}")
+                    raise await self._rejected(response, f"the deletion of {repository} {reference}")
                 return True
         except RegistryLacks:
             return False
 
-    async def _refused(self, response: aiohttp.ClientResponse, what: str) -> RegistryRefused:
+    async def _rejected(self, response: aiohttp.ClientResponse, what: str) -> RegistryRejected:
         said = said_of(await self._line.whole(response, _SAID_BYTES_MAX))
-        return RegistryRefused(f"registry {self._client.url} does not take {what}: {response.status}{said}")
+        return RegistryRejected(f"registry {self._client.url} does not take {what}: {response.status}{said}")
 
 
 class _Body:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -101,8 +101,3 @@ def destination_of(repository: str, namespace: str, replace_count: int) -> str:
 def resource_name(repository: str, items: int) -> str:
     """Return what Harbor shows of a task's repository."""
     return f"{repository} [{items} item(s) in total]"
-
-
-def items_of(candidates: Iterable[Candidate]) -> int:
-    """Return how many items these are."""
-    return sum(one.items for one in candidates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from typing import Final
@@ -20,6 +21,7 @@ from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
 from twinhull.node.durability import durability_order
 from twinhull.node.jobs import Jobs
+from twinhull.node.own_registry import own_registry
 from twinhull.node.parts import database_of, own_node, trust_of
 from twinhull.node.upkeep import Upkeep
 from twinhull.observe.metrics import Metrics
@@ -45,6 +47,7 @@ from twinhull.replication.rotating import Rotation
 from twinhull.replication.sealing_keys import SealingKeys
 from twinhull.replication.threads import in_thread
 from twinhull.replication.trust import Trust
+from twinhull.upkeep.worker import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +91,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         )
         await _listen_to_peers(stack, settings, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
-        upkeep = Upkeep(settings, engine, mending, metrics, _jobs(stack, engine, trust).workers)
+        upkeep = Upkeep(settings, engine, mending, metrics, _jobs(stack, settings, calls, engine, trust))
         overview.also(upkeep.alarms)
         rotation = _rotation(engine, trust, clock)
         durability = durability_order(engine, Sealer(trust.cluster_keys), settings.durability)
@@ -121,10 +124,11 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def _jobs(stack: AsyncExitStack, engine: Engine, trust: Trust) -> Jobs:
-    jobs = Jobs(engine, trust, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
+def _jobs(stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, engine: Engine, trust: Trust) -> Sequence[Worker]:
+    own = own_registry(stack, settings, engine, calls)
+    jobs = Jobs(engine, trust, own, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
     stack.push_async_callback(jobs.close)
-    return jobs
+    return jobs.workers
 
 
 def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:

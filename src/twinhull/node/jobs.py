@@ -6,11 +6,16 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from twinhull.auth.sealing import Sealer
+from twinhull.catalog.replication import scheduled_replications
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import Job
 from twinhull.jobs.keeping import Keeping
 from twinhull.jobs.runner import JobRunner
 from twinhull.jobs.scheduler import Scheduler, Schedules
+from twinhull.mirror.events import reader_of_events
+from twinhull.mirror.local import LocalRegistry
+from twinhull.mirror.replication import Replication
 from twinhull.replication.engine import Engine
 from twinhull.replication.trust import Trust
 from twinhull.upkeep.worker import Worker
@@ -19,18 +24,19 @@ from twinhull.upkeep.worker import Worker
 class Jobs:
     """All of it, for one agent."""
 
-    def __init__(self, engine: Engine, trust: Trust, *, jitter: random.Random) -> None:
-        """Take what knows the other nodes."""
+    def __init__(self, engine: Engine, trust: Trust, own: LocalRegistry, *, jitter: random.Random) -> None:
+        """Take what knows the other nodes, and this one's own registry."""
         self._engine = engine
         self._trust = trust
         access = Access(engine.store, engine.executor, engine.listen_to_log)
-        jobs: Sequence[Job] = []
-        schedules: Sequence[Schedules] = []
+        jobs: Sequence[Job] = [Replication(own, access, Sealer(trust.cluster_keys))]
+        schedules: Sequence[Schedules] = [scheduled_replications]
         self._runner = JobRunner(jobs, access, jitter=jitter)
         self.workers: Final[Sequence[Worker]] = [
             self._runner,
             Scheduler(schedules, access, is_first=self._is_first),
             Keeping(jobs, access, is_heir=self._is_heir),
+            reader_of_events(access),
         ]
 
     async def close(self) -> None:

@@ -63,6 +63,7 @@ CODES: Final[dict[type[TwinhullError], str]] = {
     # -- foreign registries
     errors.RegistryUnreachable: "UNAVAILABLE",
     errors.RegistryRefused: "DENIED",
+    errors.RegistryRejected: "UNSUPPORTED",
     errors.RegistryLacks: "MANIFEST_UNKNOWN",
     errors.RegistryBusy: "TOOMANYREQUESTS",
     # -- cluster

@@ -56,6 +56,7 @@ STATUSES: Final[dict[type[TwinhullError], int]] = {
     # -- foreign registries
     errors.RegistryUnreachable: 503,
     errors.RegistryRefused: 403,
+    errors.RegistryRejected: 400,
     errors.RegistryLacks: 404,
     errors.RegistryBusy: 429,
     # -- cluster
