@@ -21,7 +21,6 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from twinhull.cli.allocator import keep_freed_memory, share_freed_memory
 from twinhull.cli.processes import (
     Role,
     Supervisor,
@@ -38,6 +37,7 @@ from twinhull.kit.clock import SystemClock
 from twinhull.kit.errors import Conflict, SettingsInvalid
 from twinhull.node import entering, start
 from twinhull.node.agent import run_agent
+from twinhull.node.allocator import keep_freed_memory, share_freed_memory
 from twinhull.node.worker import http_app
 from twinhull.observe.log import configure_logging
 from twinhull.observe.metrics import clear_metrics

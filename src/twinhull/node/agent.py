@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from typing import Final
@@ -19,6 +19,7 @@ from twinhull.config.bandwidth import parse_limits
 from twinhull.config.settings import Settings
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
+from twinhull.node.allocator import give_back_freed_memory
 from twinhull.node.durability import durability_order
 from twinhull.node.jobs import Jobs
 from twinhull.node.own_registry import own_registry
@@ -103,17 +104,23 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         await engine.start()
         stack.push_async_callback(engine.close)
         interval_s = settings.metrics.flush_interval_s
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(metrics.run(interval_s)),
-                group.create_task(Figures(engine, store, executor, metrics, overview).run(interval_s)),
-                group.create_task(upkeep.runner.run()),
-                group.create_task(rotation.run()),
-            ]
-            log.info("agent started", address=str(settings.cluster_address))
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
+        work = [
+            metrics.run(interval_s),
+            Figures(engine, store, executor, metrics, overview).run(interval_s),
+            upkeep.runner.run(),
+            rotation.run(),
+            give_back_freed_memory(executor),
+        ]
+        log.info("agent started", address=str(settings.cluster_address))
+        await _work_until(stop, work)
+
+
+async def _work_until(stop: asyncio.Event, work: Sequence[Coroutine[None, None, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in work]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:
