@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +14,7 @@ import yaml
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, rows, site
 from tests.support.clients import require_client
+from tests.support.packaged_chart import chart
 from tests.support.single import SingleNode, running_node
 from tests.support.stored import Part, push
 from twinhull.catalog.charts import CHART_BYTES_MAX
@@ -28,19 +27,6 @@ BOUNDARY: Final = "x-limit-x"
 FORM: Final = f"multipart/form-data; boundary={BOUNDARY}"
 CHART_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 CHART_LAYER: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
-
-
-def chart(name: str, version: str, *, values: str = "image:\n  tag: v1\n", **more: str) -> bytes:
-    """Return a packaged chart."""
-    said = {"apiVersion": "v2", "name": name, "version": version, "description": f"about {name}", **more}
-    files = {"Chart.yaml": yaml.safe_dump(said), "values.yaml": values, "README.md": "# hello\n"}
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(f"{name}/{path}")
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return gzip.compress(out.getvalue(), mtime=0)
 
 
 def form(**files: bytes) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 from tests.support.composed import Client, Node, Reply
 from twinhull.auth.passwords import GuessBrake, PasswordChecker, VerifiedPasswords, hash_password
 from twinhull.auth.tokens import TokenVerifier
+from twinhull.catalog.events import Entrance
 from twinhull.catalog.peers import LocalDurability, NoPeers
 from twinhull.catalog.projects import create_library
 from twinhull.harbor.tokens import SERVICE
@@ -84,6 +85,7 @@ class AccountsNode(Node):
             is_healthy=self.is_healthy,
             data_dir=root,
             grace_s=7200,
+            entrance=Entrance("https://registry.test"),
         )
         faces = management_faces(parts)
         self.management = Application(faces=faces, fallback=faces[-1], request_ids=RequestIds("t"), clock=clock)

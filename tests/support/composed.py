@@ -30,6 +30,7 @@ from twinhull.catalog.accounts import create_admin
 from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
 from twinhull.catalog.deleting import Deleting
+from twinhull.catalog.events import Entrance
 from twinhull.catalog.peers import Durability, LocalDurability, NoPeers, NoUploadWatch, Peers, UploadWatch
 from twinhull.catalog.pulls import Pulls
 from twinhull.catalog.pushing import Pushing
@@ -106,7 +107,7 @@ class Node:
         self.artifacts = Artifacts(freshness=self.freshness, **shared)
         self.contents = Contents(blobs=self.blobs, freshness=self.freshness, **shared)
         self.pushing = Pushing(blobs=self.blobs, **shared)
-        self.pulls = Pulls(store=self.store, executor=self.executor, clock=clock)
+        self.pulls = Pulls(store=self.store, executor=self.executor, clock=clock, entrance=Entrance("https://registry.test"))
         uploads = self._uploads(name, watch or NoUploadWatch())
         manifests = ManifestHandlers(
             artifacts=self.artifacts,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from twinhull.auth.acting import actor
 from twinhull.kit.reference import project_of
@@ -26,12 +27,15 @@ class Deed:
     description: str = ""
     succeeded: bool = True
     client_address: str = ""
+    # What else readers of the log want to know of it, by name; lists of audit records do not show it.
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def record_deed(transaction: Transaction, deed: Deed) -> int:
     """Append an audit record and return its id. It is there if and only if the rest of the transaction is."""
     number = transaction.next_id(AUDIT)
     fields = {
+        **deed.facts,
         "username": deed.username,
         "operation": deed.operation,
         "resource_type": deed.resource_type,
@@ -47,7 +51,14 @@ def record_deed(transaction: Transaction, deed: Deed) -> int:
 
 
 def note(
-    transaction: Transaction, operation: str, resource_type: str, resource: str, *, project: str = "", description: str = ""
+    transaction: Transaction,
+    operation: str,
+    resource_type: str,
+    resource: str,
+    *,
+    project: str = "",
+    description: str = "",
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Append that the one who acts did this."""
     record_deed(
@@ -59,11 +70,31 @@ def note(
             resource=resource,
             project=project,
             description=description or f"{operation} {resource_type}: {resource}",
+            facts=facts or {},
         ),
     )
 
 
 def note_content(transaction: Transaction, operation: str, resource_type: str, repository: str, reference: str = "") -> None:
-    """Append that the one who acts did this to an artifact or tag (`repository:reference`), or to a whole repository."""
+    """Append that the one who acts did this to a tag (`repository:reference`), or to a whole repository."""
     resource = f"{repository}:{reference}" if reference else repository
     note(transaction, operation, resource_type, resource, project=project_of(repository))
+
+
+def note_artifact(
+    transaction: Transaction, operation: str, repository: str, digest: str, *, named: str = "", tag: str = "", chart: str = ""
+) -> None:
+    """Append that the one who acts did this to an artifact, which the log names by `named`, its digest if that is empty.
+
+    `tag` is one that it has; `chart` its version where it was dealt with as a chart.
+    """
+    facts = {"repository": repository, "digest": digest, "tag": tag, "chart": chart}
+    resource = f"{repository}:{named or digest}"
+    note(
+        transaction,
+        operation,
+        "artifact",
+        resource,
+        project=project_of(repository),
+        facts={name: value for name, value in facts.items() if value},
+    )

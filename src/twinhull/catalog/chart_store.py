@@ -133,8 +133,8 @@ class ChartStore:
             raise NotFound(f"chart {name}-{version} not found")
         return found
 
-    async def file(self, project: str, path: str) -> bytes:
-        """Return an archive, or with `.prov` behind it its provenance, or raise NotFound."""
+    async def file(self, project: str, path: str) -> tuple[ChartVersion, bytes]:
+        """Return a version with its archive, or with `.prov` behind the path its provenance, or raise NotFound."""
         wanted = path.removesuffix(".prov")
         found = next((each for each in await self.versions(project) if each.path == wanted), None)
         if found is None:
@@ -142,7 +142,7 @@ class ChartStore:
         descriptor = found.provenance if path.endswith(".prov") else found.archive
         if descriptor is None:
             raise NotFound(f"chart file {path[:200]} not found")
-        return await self._additions.read(found.artifact.repository, descriptor, CHART_BYTES_MAX)
+        return found, await self._additions.read(found.artifact.repository, descriptor, CHART_BYTES_MAX)
 
     async def unpacked(self, found: ChartVersion) -> Unpacked:
         """Return what is in a chart, or raise Invalid or TooLarge where somebody pushed what is none."""
@@ -183,7 +183,7 @@ class ChartStore:
         """Delete versions of charts, and return the last change number; raises TagImmutable."""
         seq = 0
         for each in found:
-            seq = await self._repositories.delete_artifact(each.artifact.repository, each.artifact.digest)
+            seq = await self._repositories.delete_artifact(each.artifact.repository, each.artifact.digest, chart=each.version)
         return seq
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -197,7 +197,14 @@ class ChartStore:
         manifest = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": described[0], "layers": described[1:]}
         content = json.dumps(manifest).encode()
         return await self._pushing.push(
-            Push(repository=repository, reference=tag, content=content, content_type=OCI_IMAGE, pushed_by=pushed_by)
+            Push(
+                repository=repository,
+                reference=tag,
+                content=content,
+                content_type=OCI_IMAGE,
+                pushed_by=pushed_by,
+                chart=str(metadata["version"]),
+            )
         )
 
     def _store_blob(self, repository: str, media_type: str, content: bytes) -> dict[str, object]:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from twinhull.blobs.rehash import is_right
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
-from twinhull.catalog.quotas import require_room
+from twinhull.catalog.quotas import refusals_told, require_room
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobInUse, BlobUnknown, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
@@ -114,7 +114,7 @@ class Contents:
 
         Raises QuotaExceeded, and Unavailable when the blob was removed since, which is next to impossible.
         """
-        with self._store.write() as transaction:
+        with refusals_told(self._store, repository), self._store.write() as transaction:
             queries.require_pushable(transaction.connection, project_of(repository))
             # Garbage is removed in a writing transaction too: from here on it sees the link, or is done.
             if source is None and self._blobs.stat(digest) is None:

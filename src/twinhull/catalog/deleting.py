@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from twinhull.catalog.audit import note_content
+from twinhull.catalog.audit import note_artifact, note_content
 from twinhull.catalog.documents import detach_all_labels
 from twinhull.catalog.immutability import require_deletable, rules_for_writing
 from twinhull.catalog.peers import Peers
@@ -62,9 +62,10 @@ class Deleting:
             parent = queries.index_naming(transaction.connection, repository, digest)
             if parent is not None:
                 raise ManifestInUse(f"manifest is listed by the index {parent}", hint="delete that first")
+            tag = next(iter(queries.tags_of(transaction.connection, repository, digest)), "")
             if not delete_manifest(transaction, repository, digest):
                 raise ManifestUnknown(detail={"name": repository, "digest": digest})
-            note_content(transaction, "delete", "artifact", repository, digest)
+            note_artifact(transaction, "delete", repository, digest, tag=tag)
         return transaction.seq
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +15,8 @@ from typing import Final
 import structlog
 
 from twinhull.catalog.audit import Deed, record_deed
+from twinhull.catalog.events import Entrance, Event, policies_for, tell
+from twinhull.catalog.payloads import DOWNLOAD_CHART
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import TwinhullError
 from twinhull.kit.reference import project_of
@@ -31,6 +34,8 @@ FIRST_FLUSH_S: Final = 1.0
 PULLED_MAX: Final = 20_000
 # So many who pulled the same are told apart in an interval.
 _DEEDS_MAX: Final = 1000
+# Who pulls without a name, as callers are called.
+ANONYMOUS: Final = "anonymous"
 
 
 @dataclass(slots=True)
@@ -38,15 +43,18 @@ class _Pulled:
     count: int = 0
     last_ms: int = 0
     tags: dict[str, int] = field(default_factory=dict)
-    # How often by whom, and by which name.
+    # How often by whom, and by which tag; an empty one stands for the digest.
     deeds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Who took it as a chart, and in which version; these are no pulls of the artifact.
+    charts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Pulls:
     """The pulls of one process."""
 
-    def __init__(self, *, store: Store, executor: Executor, clock: Clock) -> None:
-        """Take the metadata, threads to write in, and the time."""
+    def __init__(self, *, store: Store, executor: Executor, clock: Clock, entrance: Entrance) -> None:
+        """Take the metadata, threads to write in, the time, and where what is pulled is said to be."""
+        self._entrance = entrance
         self._store = store
         self._executor = executor
         self._clock = clock
@@ -55,19 +63,31 @@ class Pulls:
 
     def count(self, repository: str, digest: str, tag: str = "", *, user: str = "") -> None:
         """Count a pull of a manifest, by a tag or by its digest; with a user's name, note it for the audit log too."""
+        pulled = self._noted(repository, digest)
+        if pulled is None:
+            return
+        pulled.count += 1
+        if tag:
+            pulled.tags[tag] = pulled.last_ms
+        if user and len(pulled.deeds) < _DEEDS_MAX:
+            pulled.deeds[user, tag] += 1
+
+    def count_chart(self, repository: str, digest: str, version: str, *, user: str) -> None:
+        """Note that somebody took a version of a chart from ChartMuseum's paths."""
+        pulled = self._noted(repository, digest)
+        if pulled is not None and len(pulled.charts) < _DEEDS_MAX:
+            pulled.charts[user, version] += 1
+
+    def _noted(self, repository: str, digest: str) -> _Pulled | None:
         key = repository, digest
         pulled = self._pulled.get(key)
         if pulled is None:
             if len(self._pulled) >= PULLED_MAX:
-                return
+                return None
             pulled = self._pulled[key] = _Pulled()
             self._has_any.set()
-        pulled.count += 1
         pulled.last_ms = self._clock.unix_ms()
-        if tag:
-            pulled.tags[tag] = pulled.last_ms
-        if user and len(pulled.deeds) < _DEEDS_MAX:
-            pulled.deeds[user, tag or digest] += 1
+        return pulled
 
     async def run(self, interval_s: float = FLUSH_INTERVAL_S, first_s: float = FIRST_FLUSH_S) -> None:
         """Write down what was counted, time after time, and once more when cancelled."""
@@ -100,23 +120,49 @@ class Pulls:
             after.last_ms = max(after.last_ms, before.last_ms)
             after.tags = before.tags | after.tags
             after.deeds += before.deeds
+            after.charts += before.charts
 
     def _write(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
         whole: dict[str, _Pulled] = {}
+        # By project and type of event, whether anybody wants to be told.
+        asked: dict[tuple[str, str], bool] = {}
         with self._store.write() as transaction:
             is_audited = _is_audited(transaction)
             for (repository, digest), each in pulled.items():
                 # It may be gone by now.
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
                     continue
+                for event in self._events(repository, digest, each):
+                    named = event.project, event.type
+                    if named not in asked:
+                        asked[named] = bool(policies_for(transaction.connection, *named))
+                    if asked[named]:
+                        tell(transaction, event)
+                if not each.count:
+                    continue
                 _add(transaction, pulls_key(repository, digest, transaction.node), each)
                 if is_audited:
-                    _note(transaction, repository, each)
+                    _note(transaction, repository, digest, each)
                 of_all = whole.setdefault(repository, _Pulled())
                 of_all.count += each.count
                 of_all.last_ms = max(of_all.last_ms, each.last_ms)
             for repository, of_all in whole.items():
                 _add(transaction, pulls_key(repository, "", transaction.node), of_all)
+
+    def _events(self, repository: str, digest: str, pulled: _Pulled) -> Iterator[Event]:
+        """Yield what webhooks tell of it: once for each who pulled it and each name, however often that was."""
+        image, chart = self._entrance.image, self._entrance.chart
+        taken = [(user, "PULL_ARTIFACT", image(repository, digest=digest, tag=tag)) for user, tag in pulled.deeds]
+        taken += [(user, DOWNLOAD_CHART, chart(repository, version=version)) for user, version in pulled.charts]
+        for user, event_type, resource in taken:
+            yield Event(
+                type=event_type,
+                project=project_of(repository),
+                occurred_ms=pulled.last_ms,
+                operator="" if user == ANONYMOUS else user,
+                repository=repository,
+                resources=[resource],
+            )
 
 
 def _is_audited(transaction: Transaction) -> bool:
@@ -126,10 +172,10 @@ def _is_audited(transaction: Transaction) -> bool:
     return not skipped and "pull_artifact" not in (each.strip() for each in disabled.split(","))
 
 
-def _note(transaction: Transaction, repository: str, pulled: _Pulled) -> None:
+def _note(transaction: Transaction, repository: str, digest: str, pulled: _Pulled) -> None:
     """Append who pulled it, once for each and each name, however often that was since the last time."""
-    for (user, reference), times in pulled.deeds.items():
-        resource = f"{repository}:{reference}"
+    for (user, tag), times in pulled.deeds.items():
+        resource = f"{repository}:{tag or digest}"
         record_deed(
             transaction,
             Deed(

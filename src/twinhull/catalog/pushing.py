@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from twinhull.blobs.store import BlobStore
-from twinhull.catalog.audit import note_content
+from twinhull.catalog.audit import note_artifact
 from twinhull.catalog.describing import CONFIG_BYTES_MAX, Described, describe
 from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.media import ParsedManifest, parse_manifest
 from twinhull.catalog.peers import Peers
-from twinhull.catalog.quotas import require_room
+from twinhull.catalog.quotas import refusals_told, require_room, tell_if_nearly_full
 from twinhull.kit.digest import Digest, algorithm_of, digest_of
 from twinhull.kit.errors import BlobUnknown, DigestInvalid, ManifestBlobUnknown, TagImmutable
 from twinhull.kit.reference import is_digest, project_of
@@ -43,6 +43,8 @@ class Push:
     pushed_by: str
     # Further tags that shall name it.
     tags: Sequence[str] = ()
+    # The version, where it is pushed as a chart.
+    chart: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Pushing:
         described = describe(parsed, self._config_of(parsed))
         repository = push.repository
         tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
-        with self._store.write() as transaction:
+        with refusals_told(self._store, repository), self._store.write() as transaction:
             connection = transaction.connection
             queries.require_pushable(connection, project_of(repository))
             rules = rules_for_writing(transaction, repository)
@@ -118,11 +120,12 @@ class Pushing:
                 raise _Missing(missing_blobs, missing_manifests)
             require_room(transaction, project_of(repository), digest, parsed.size)
             keep_repository(transaction, repository)
-            _note(transaction, repository, digest, tags)
+            _note(transaction, repository, digest, tags, push.chart)
             _renew_children(transaction, repository, parsed)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
                 put_tag(transaction, rules, repository, tag, digest=digest, pushed_by=push.pushed_by)
+            tell_if_nearly_full(transaction, repository)
         subject = parsed.subject.digest if parsed.subject is not None else None
         return Pushed(digest=digest, tags=tags, subject=subject, seq=transaction.seq)
 
@@ -136,15 +139,15 @@ class Pushing:
             return None
 
 
-def _note(transaction: Transaction, repository: str, digest: str, tags: tuple[str, ...]) -> None:
+def _note(transaction: Transaction, repository: str, digest: str, tags: tuple[str, ...], chart: str) -> None:
     """Append what a push brings that was not there: an artifact under each new name, or under its digest alone."""
     targets = {tag: transaction.values(TAG, tag_key(repository, tag)) or {} for tag in tags}
     for tag, held in targets.items():
         target = held.get("target")
         if not isinstance(target, dict) or target.get("digest") != digest:
-            note_content(transaction, "create", "artifact", repository, tag)
+            note_artifact(transaction, "create", repository, digest, named=tag, tag=tag, chart=chart)
     if not tags and transaction.values(MANIFEST, content_key(repository, digest)) is None:
-        note_content(transaction, "create", "artifact", repository, digest)
+        note_artifact(transaction, "create", repository, digest)
 
 
 def _checked(push: Push) -> tuple[Digest, ParsedManifest]:

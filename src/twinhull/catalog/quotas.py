@@ -5,19 +5,24 @@ What another node took at the same moment may go beyond a limit; then pushes sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from twinhull.catalog.accounts import Written
 from twinhull.catalog.documents import Documents, change_document, create_document, existing_document
+from twinhull.catalog.events import Event, policies_for, tell
 from twinhull.config.cluster import DEFAULTS
-from twinhull.kit.errors import Invalid, NotFound, QuotaExceeded
+from twinhull.kit.errors import Invalid, NotFound, QuotaExceeded, TwinhullError
+from twinhull.kit.reference import project_of
 from twinhull.metadata.accounts import find_setting
+from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.metadata.usage import UNLIMITED, hard_limit, is_in_project, may_be_limited, quota_of
 from twinhull.records.kinds import QUOTA
 
 STORAGE: Final = "storage"
+WARNING_PERCENT: Final = 85
 _STORAGE_MAX: Final = 2**63 - 1
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -64,6 +69,47 @@ def require_room_for(transaction: Transaction, project: str, sizes: Mapping[str,
             f"adding {shown_size(size)} of storage resource, which when updated to current usage of {shown_size(used)}"
             f" will exceed the configured upper limit of {shown_size(hard)}."
         )
+
+
+@contextlib.contextmanager
+def refusals_told(store: Store, repository: str) -> Iterator[None]:
+    """Tell the project's webhooks when what is done inside is refused for want of room, and undone."""
+    try:
+        yield
+    except QuotaExceeded as error:
+        _tell_of_refusal(store, repository, error)
+        raise
+
+
+def _tell_of_refusal(store: Store, repository: str, error: QuotaExceeded) -> None:
+    with store.read() as connection:
+        if not policies_for(connection, project_of(repository), "QUOTA_EXCEED"):
+            return
+    # Whoever is refused is to be told so, whether or not that can be written down.
+    with contextlib.suppress(TwinhullError), store.write() as transaction:
+        tell(transaction, _event(transaction, "QUOTA_EXCEED", repository, error.message))
+
+
+def tell_if_nearly_full(transaction: Transaction, repository: str) -> None:
+    """Tell the project's webhooks that it uses nearly all it may. Where no limit is set that is one quick query."""
+    connection, project = transaction.connection, project_of(repository)
+    if not may_be_limited(connection, project):
+        return
+    hard, used = quota_of(connection, project)
+    if hard == UNLIMITED or used * 100 < hard * WARNING_PERCENT or not policies_for(connection, project, "QUOTA_WARNING"):
+        return
+    details = f"quota usage reach {WARNING_PERCENT}%: resource storage used {shown_size(used)} of {shown_size(hard)}"
+    tell(transaction, _event(transaction, "QUOTA_WARNING", repository, details))
+
+
+def _event(transaction: Transaction, event_type: str, repository: str, details: str) -> Event:
+    return Event(
+        type=event_type,
+        project=project_of(repository),
+        occurred_ms=transaction.now_ms(),
+        repository=repository,
+        data={"custom_attributes": {"Details": details}},
+    )
 
 
 def shown_size(size_bytes: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
-from twinhull.catalog.audit import note_content
+from twinhull.catalog.audit import note_artifact, note_content
 from twinhull.catalog.deleting import delete_manifest, delete_tags
 from twinhull.catalog.immutability import require_deletable, rules_of
 from twinhull.catalog.peers import Peers
@@ -65,8 +65,10 @@ class Repositories:
             if is_gone:
                 return seq
 
-    async def delete_artifact(self, repository: str, digest: str) -> int:
+    async def delete_artifact(self, repository: str, digest: str, *, chart: str = "") -> int:
         """Delete an artifact with its tags and what belongs to it, and return this node's change number.
+
+        `chart` is its version where it is deleted as a chart.
 
         With an index go those of its images that nothing else names, with any artifact its signatures and the like. Raises
         ManifestUnknown, ManifestInUse while an index lists it, or TagImmutable.
@@ -78,8 +80,9 @@ class Repositories:
                     raise ManifestInUse(IN_USE)
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
                     raise ManifestUnknown(detail={"name": repository, "digest": digest})
+                tag = next(iter(content.tags_of(transaction.connection, repository, digest)), "")
                 _delete_with_its_own(transaction, repository, digest)
-                note_content(transaction, "delete", "artifact", repository, digest)
+                note_artifact(transaction, "delete", repository, digest, tag=tag, chart=chart)
             return transaction.seq
 
         return await self._run(change)
@@ -115,7 +118,9 @@ class Repositories:
             digests = queries.outermost(connection, name, DELETED_AT_ONCE)
             for digest in digests:
                 if transaction.values(MANIFEST, content_key(name, digest)) is not None:
+                    tag = next(iter(content.tags_of(connection, name, digest)), "")
                     _delete_with_its_own(transaction, name, digest)
+                    note_artifact(transaction, "delete", name, digest, tag=tag)
             is_gone = not queries.outermost(connection, name, 1)
             if is_gone:
                 delete_tags(transaction, name, content.tags_page(connection, name, "", DELETED_AT_ONCE))

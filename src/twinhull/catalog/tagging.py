@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from twinhull.catalog.audit import note_content
+from twinhull.catalog.audit import note_artifact, note_content
 from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.pushing import keep_repository, put_tag
-from twinhull.catalog.quotas import require_room_for
+from twinhull.catalog.quotas import refusals_told, require_room_for
 from twinhull.kit.errors import Conflict, ManifestUnknown
 from twinhull.kit.reference import parse_repository, parse_tag, project_of
 from twinhull.metadata import content
@@ -71,7 +71,7 @@ class Tagging:
         parse_repository(copy.target)
 
         def change() -> int:
-            with self._store.write() as transaction:
+            with refusals_told(self._store, copy.target), self._store.write() as transaction:
                 _copy_whole(transaction, copy)
             return transaction.seq
 
@@ -91,7 +91,8 @@ def _copy_whole(transaction: Transaction, copy: Copy) -> None:
         _copy_one(transaction, rules, copy, digest)
     for tag in content.tags_of(transaction.connection, copy.source, copy.digest):
         put_tag(transaction, rules, copy.target, tag, digest=copy.digest, pushed_by=copy.copied_by)
-    note_content(transaction, "create", "artifact", copy.target, copy.digest)
+    tag = next(iter(content.tags_of(transaction.connection, copy.source, copy.digest)), "")
+    note_artifact(transaction, "create", copy.target, copy.digest, tag=tag)
 
 
 def _with_its_own(transaction: Transaction, repository: str, digest: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -53,6 +53,14 @@ class Policy(msgspec.Struct):
     targets: list[Target] = []
     event_types: list[str] = []
     enabled: bool = False
+
+
+class Courier(Protocol):
+    """Sends to receivers, with a short limit of time."""
+
+    async def send(self, target: Target, *, header: str, body: str, event_id: str) -> int:
+        """Send it, `header` as the request's Authorization; return the status with which it was taken, or raise Unavailable."""
+        ...
 
 
 def require_policy(policy: Policy) -> None:

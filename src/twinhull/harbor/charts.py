@@ -18,6 +18,7 @@ from twinhull.catalog.chart_store import PROVENANCE_BYTES_MAX, ChartStore, Chart
 from twinhull.catalog.charts import CHART_BYTES_MAX
 from twinhull.catalog.labelling import Labelling
 from twinhull.catalog.projects import LIBRARY
+from twinhull.catalog.pulls import Pulls
 from twinhull.harbor.access import Access, legacy_id
 from twinhull.harbor.content_views import label_view
 from twinhull.harbor.places import Places
@@ -48,12 +49,15 @@ class _LabelBody(msgspec.Struct):
 class ChartsApi:
     """Handlers for charts: what helm asks for, and what ChartMuseum's clients ask for."""
 
-    def __init__(self, *, access: Access, places: Places, charts: ChartStore, labelling: Labelling, clock: Clock) -> None:
+    def __init__(
+        self, *, access: Access, places: Places, charts: ChartStore, labelling: Labelling, pulls: Pulls, clock: Clock
+    ) -> None:
         """Take what every handler needs, the charts, what puts labels on them, and the time."""
         self._access = access
         self._places = places
         self._charts = charts
         self._labelling = labelling
+        self._pulls = pulls
         self._clock = clock
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -93,10 +97,13 @@ class ChartsApi:
 
     async def file(self, request: Request) -> Response:
         """Return a packaged chart or its provenance."""
-        _, project = await self._allowed(request, _VERSION, "read")
+        caller, project = await self._allowed(request, _VERSION, "read")
         path = request.path_params["path"]
-        content = await self._charts.file(project, path)
-        kind = "application/pgp-signature" if path.endswith(".prov") else "application/x-tar"
+        found, content = await self._charts.file(project, path)
+        is_provenance = path.endswith(".prov")
+        if request.method == "GET" and not is_provenance:
+            self._pulls.count_chart(found.artifact.repository, found.artifact.digest, found.version, user=caller.name)
+        kind = "application/pgp-signature" if is_provenance else "application/x-tar"
         return Response(content, headers={"content-type": kind})
 
     # -- lists -----------------------------------------------------------------------------------------------------

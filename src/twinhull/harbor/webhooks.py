@@ -12,14 +12,16 @@ from starlette.routing import BaseRoute
 
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.documents import Documents, change_document, rename_document
-from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET_TYPES, Policy, Target, require_policy
+from twinhull.catalog.events import VENDOR, Entrance, event_data, last_told, payload_of, trial_event
+from twinhull.catalog.payloads import payload_text
+from twinhull.catalog.webhooks import EVENT_TYPES, HTTP, PAYLOAD_FORMATS, TARGET_TYPES, Courier, Policy, Target, require_policy
 from twinhull.harbor.access import Access, is_id, legacy_id, path_id
 from twinhull.harbor.executions import ExecutionTasks, execution_of, list_of_policy
 from twinhull.harbor.queries import NEWEST_FIRST, read_query
 from twinhull.harbor.requests import answer, listed, located, nothing, on, on_older, read_body
 from twinhull.harbor.views import time_of
-from twinhull.kit.clock import rfc3339
-from twinhull.kit.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from twinhull.kit.clock import Clock, rfc3339
+from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from twinhull.metadata.accounts import Project, Snapshot
 from twinhull.metadata.documents import Document, find_by_id, list_documents
 from twinhull.metadata.executions import Execution, list_executions
@@ -27,7 +29,6 @@ from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import WEBHOOK
 from twinhull.records.merge import Value
 
-VENDOR: Final = "WEBHOOK"
 _RESOURCE: Final = "notification-policy"
 # The older operations' words for how a job is.
 _OLD_STATUSES: Final = {"Success": "finished", "Error": "error", "Stopped": "stopped", "Running": "running"}
@@ -36,8 +37,16 @@ _OLD_STATUSES: Final = {"Success": "finished", "Error": "error", "Stopped": "sto
 class WebhooksApi:
     """Handlers for webhook policies."""
 
-    def __init__(self, *, access: Access, documents: Documents, sealer: Sealer) -> None:
-        """Take what every handler needs, what writes policies, and what keeps their headers from being read."""
+    def __init__(
+        self, *, access: Access, documents: Documents, sealer: Sealer, courier: Courier, entrance: Entrance, clock: Clock
+    ) -> None:
+        """Take what every handler needs, what writes policies, what keeps their headers from being read, and what sends.
+
+        `entrance` is where receivers are told that things are.
+        """
+        self._courier = courier
+        self._entrance = entrance
+        self._clock = clock
         self._access = access
         self._documents = documents
         self._sealer = sealer
@@ -114,26 +123,43 @@ class WebhooksApi:
         return nothing(headers=await self._access.settled(request, deleted.seq))
 
     async def test(self, request: Request) -> Response:
-        """Say that nothing is sent yet, so that a target can't be tried out."""
-        await self._access.project(request, _RESOURCE, "create")
-        require_policy(await read_body(request, Policy, legacy=True))
-        raise PreconditionFailed("this release keeps webhook policies and does not send by them")
+        """Send an event that never happened to each target of a policy that need not be kept yet."""
+        caller, project = await self._access.project(request, _RESOURCE, "create")
+        policy = await read_body(request, Policy, legacy=True)
+        require_policy(policy)
+        event = trial_event(
+            policy.event_types[0], project.name, self._entrance, operator=caller.name, now_ms=self._clock.unix_ms()
+        )
+        data = await self._access.read(lambda connection: event_data(connection, event, project))
+        payload = payload_of(event, data)
+        for target in policy.targets:
+            body = payload_text(target, payload, source=f"/projects/{project.id}/webhook/policies/0")
+            try:
+                await self._courier.send(target, header=target.auth_header, body=body, event_id=payload.event_id)
+            except Unavailable as error:
+                raise Invalid(f"the webhook could not be sent: {error}") from error
+        return nothing()
 
     # -- what was sent ---------------------------------------------------------------------------------------------
 
     async def last_triggers(self, request: Request) -> Response:
         """Return, for each policy and event, when it was sent last."""
         _, project = await self._access.project(request, _RESOURCE, "list")
-        found, _ = await self._access.read(lambda connection: list_documents(connection, WEBHOOK, project=project.name))
+
+        def read(connection: Snapshot) -> list[tuple[Document, dict[str, int]]]:
+            found, _ = list_documents(connection, WEBHOOK, project=project.name)
+            told = last_told(connection, [one.id for one in found])
+            return [(one, told.get(one.id, {})) for one in found]
+
         shown = [
             {
                 "policy_name": one.name,
                 "event_type": event,
                 "enabled": bool(one.fields.get("enabled")),
                 "creation_time": rfc3339(one.created_ms),
-                "last_trigger_time": time_of(0),
+                "last_trigger_time": time_of(told.get(event)),
             }
-            for one in found
+            for one, told in await self._access.read(read)
             for event in one.fields.get("event_types", [])
         ]
         return answer(shown)
@@ -242,13 +268,14 @@ def _policy_of(connection: Snapshot, project: Project, number: int) -> Document:
 
 
 def _job_view(one: Execution) -> dict[str, Any]:
+    told = one.fields.get("extra_attrs") or {}
     return {
         "id": one.id,
         "policy_id": one.vendor_id,
-        "event_type": one.fields.get("event_type", ""),
+        "event_type": told.get("event_type", ""),
         "notify_type": one.fields.get("notify_type", HTTP),
         "status": _OLD_STATUSES.get(one.status, "pending"),
-        "job_detail": one.fields.get("job_detail", ""),
+        "job_detail": told.get("payload", ""),
         "creation_time": time_of(one.created_ms),
         "update_time": time_of(one.updated_ms),
     }

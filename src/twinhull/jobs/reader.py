@@ -23,13 +23,21 @@ _LOOK_S: Final = 60.0
 
 # What is made of changes, in the transaction that moves the cursor over them.
 Handle = Callable[[Transaction, Sequence[Change]], None]
+# Which of them anything has to be made of.
+Wanted = Callable[[Connection, Sequence[Change]], Sequence[Change]]
+
+
+def _all(_connection: Connection, changes: Sequence[Change]) -> Sequence[Change]:
+    return changes
 
 
 class LogReader:
     """The worker that reads the log for somebody. A reader that is new begins at the log's end."""
 
-    def __init__(self, name: str, access: Access, *, kinds: Sequence[str], handle: Handle) -> None:
-        """Take by what name the cursor is kept, which kinds of changes are wanted, and what is made of them.
+    def __init__(self, name: str, access: Access, *, kinds: Sequence[str], handle: Handle, wanted: Wanted = _all) -> None:
+        """Take by what name the cursor is kept, which kinds of changes are read, which are wanted, and what is made of them.
+
+        Where none is wanted nothing is written, so that whoever writes has the database for himself.
 
         `handle` is given them in the log's order, also those that this node took from others, and those that it took back
         after a restore; what it raises undoes the step, which is tried again.
@@ -38,6 +46,7 @@ class LogReader:
         self._access = access
         self._kinds = kinds
         self._handle = handle
+        self._wanted = wanted
         self._bell = access.bell()
         self._kept: int | None = None
         self._seen = 0
@@ -53,13 +62,11 @@ class LogReader:
         if self._kept is None:
             self._kept = self._seen = await self._begin()
         seen = self._seen
-        upto, found = await self._access.read(lambda connection: self._news(connection, seen))
-        position = found[-1][0] if len(found) == _PAGE else upto
-        if found or position - self._kept >= _PASSED_MAX:
-            changes = [change for _, change in found]
+        upto, position, changes = await self._access.read(lambda connection: self._news(connection, seen))
+        if changes or position - self._kept >= _PASSED_MAX:
             await self._access.write(lambda inside: self._take(inside, changes, position))
             self._kept = position
-            self.handled += len(found)
+            self.handled += len(changes)
         self._seen = position
         return 0.0 if position < upto else None
 
@@ -78,9 +85,14 @@ class LogReader:
 
         return await self._access.write(begin)
 
-    def _news(self, connection: Connection, seen: int) -> tuple[int, list[tuple[int, Change]]]:
+    def _news(self, connection: Connection, seen: int) -> tuple[int, int, Sequence[Change]]:
+        """Return where the log ends, up to where it was read now, and what is wanted of that."""
         upto = end_of_log(connection)
-        return upto, changes_between(connection, seen, upto, kinds=self._kinds, limit=_PAGE) if upto > seen else []
+        if upto <= seen:
+            return upto, seen, []
+        found = changes_between(connection, seen, upto, kinds=self._kinds, limit=_PAGE)
+        position = found[-1][0] if len(found) == _PAGE else upto
+        return upto, position, self._wanted(connection, [change for _, change in found]) if found else []
 
     def _take(self, inside: Transaction, changes: Sequence[Change], position: int) -> None:
         if changes:

@@ -192,6 +192,20 @@ def latest_scheduled(connection: Connection, vendor_type: str, vendor_id: int) -
     return Execution(**_given(row)) if row is not None else None
 
 
+def executions_of_policies(connection: Connection, vendor_type: str, vendor_ids: Sequence[int]) -> list[Execution]:
+    """Return the executions of these policies, on any node."""
+    query = select(executions).where(executions.c.vendor_type == vendor_type, executions.c.vendor_id.in_(vendor_ids))
+    return [Execution(**_given(row)) for row in connection.execute(query).mappings()]
+
+
+def executions_since(connection: Connection, vendor_type: str, vendor_id: int, since_ms: int) -> list[Execution]:
+    """Return the executions of a policy that were begun at that time or later, on any node, oldest first."""
+    query = select(executions).where(
+        executions.c.vendor_type == vendor_type, executions.c.vendor_id == vendor_id, executions.c.created_ms >= since_ms
+    )
+    return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.created_ms)).mappings()]
+
+
 def executions_beyond(connection: Connection, node: str, *, keep: int, limit: int) -> list[int]:
     """Return the ids of a node's ended executions that are older than the newest `keep` of the same policy, oldest first."""
     counted = select(executions.c.vendor_type, executions.c.vendor_id).where(executions.c.node == node)

@@ -133,7 +133,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
 
 def _jobs(stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, engine: Engine, trust: Trust) -> Sequence[Worker]:
     own = own_registry(stack, settings, engine, calls)
-    jobs = Jobs(engine, trust, own, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
+    jobs = Jobs(settings, engine, trust, own, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
     stack.push_async_callback(jobs.close)
     return jobs.workers
 

@@ -8,6 +8,9 @@ from typing import Final
 
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.replication import scheduled_replications
+from twinhull.config.settings import Settings
+from twinhull.hooks.delivery import Courier, Delivering
+from twinhull.hooks.reading import Deeds
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import Job
 from twinhull.jobs.keeping import Keeping
@@ -16,6 +19,7 @@ from twinhull.jobs.scheduler import Scheduler, Schedules
 from twinhull.mirror.events import reader_of_events
 from twinhull.mirror.local import LocalRegistry
 from twinhull.mirror.replication import Replication
+from twinhull.node.parts import entrance_of
 from twinhull.replication.engine import Engine
 from twinhull.replication.trust import Trust
 from twinhull.upkeep.worker import Worker
@@ -24,16 +28,21 @@ from twinhull.upkeep.worker import Worker
 class Jobs:
     """All of it, for one agent."""
 
-    def __init__(self, engine: Engine, trust: Trust, own: LocalRegistry, *, jitter: random.Random) -> None:
-        """Take what knows the other nodes, and this one's own registry."""
+    def __init__(self, settings: Settings, engine: Engine, trust: Trust, own: LocalRegistry, *, jitter: random.Random) -> None:
+        """Take what can be set, what knows the other nodes, and this one's own registry."""
         self._engine = engine
         self._trust = trust
         access = Access(engine.store, engine.executor, engine.listen_to_log)
-        jobs: Sequence[Job] = [Replication(own, access, Sealer(trust.cluster_keys))]
+        sealer = Sealer(trust.cluster_keys)
+        jobs: Sequence[Job] = [
+            Delivering(Courier(), access, sealer, concurrency=settings.jobs.workers_max),
+            Replication(own, access, sealer),
+        ]
         schedules: Sequence[Schedules] = [scheduled_replications]
         self._runner = JobRunner(jobs, access, jitter=jitter)
         self.workers: Final[Sequence[Worker]] = [
             self._runner,
+            Deeds(node=engine.store.node, entrance=entrance_of(settings)).reader(access),
             Scheduler(schedules, access, is_first=self._is_first),
             Keeping(jobs, access, is_heir=self._is_heir),
             reader_of_events(access),

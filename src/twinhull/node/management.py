@@ -14,6 +14,7 @@ from twinhull.auth.service import Guard
 from twinhull.auth.tokens import TokenIssuer
 from twinhull.catalog.configurations import Configurations
 from twinhull.catalog.documents import Documents
+from twinhull.catalog.events import Entrance
 from twinhull.catalog.logouts import EndedSessions
 from twinhull.catalog.peers import Durability
 from twinhull.harbor.access import Access
@@ -68,6 +69,8 @@ class Parts:
     # What clients are told: the release of Harbor whose newest words are understood, and our own behind it.
     version: str = "v2.16.0-0"
     external_url: str = ""
+    # Where webhooks say that things are.
+    entrance: Entrance
 
 
 def management_faces(parts: Parts) -> list[Mounted]:
@@ -222,6 +225,7 @@ def _rules(parts: Parts) -> Sequence[Subject]:
         executor=parts.executor,
         sealer=parts.sealer,
         origin_of=parts.forwarding.origin_of,
+        entrance=parts.entrance,
         data_dir=parts.data_dir,
         grace_s=parts.grace_s,
     )

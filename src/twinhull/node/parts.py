@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twinhull.catalog.events import Entrance
 from twinhull.config.settings import Settings
 from twinhull.metadata.database import Database
 from twinhull.metadata.members import Node
@@ -26,6 +27,14 @@ def database_of(settings: Settings) -> Database:
 def own_url(settings: Settings) -> str:
     """Return where clients reach this node."""
     return f"http://{settings.listen}"
+
+
+def entrance_of(settings: Settings) -> Entrance:
+    """Return where clients find the registry as far as this node knows: the cluster's one address, else its own."""
+    if settings.external_url:
+        return Entrance(settings.external_url.rstrip("/"))
+    listen = settings.listen
+    return Entrance(f"http://{settings.advertised_address.host}:{listen.port}" if listen.is_everywhere else own_url(settings))
 
 
 def own_node(settings: Settings, trust: Trust) -> Node:

@@ -12,6 +12,7 @@ from pathlib import Path
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.collections import Collections
 from twinhull.catalog.documents import Documents
+from twinhull.catalog.events import Entrance
 from twinhull.catalog.scanners import Scanners
 from twinhull.catalog.schedules import Schedules
 from twinhull.harbor.access import Access
@@ -37,13 +38,22 @@ from twinhull.harbor.scans import ScansApi
 from twinhull.harbor.security import SecurityApi
 from twinhull.harbor.storage import StorageApi, Volume
 from twinhull.harbor.webhooks import WebhooksApi
+from twinhull.hooks.delivery import Courier
 from twinhull.metadata.store import Store
 from twinhull.mirror.calls import Calls
 from twinhull.web.middleware import OriginOf
 
 
 def rule_subjects(
-    *, access: Access, store: Store, executor: Executor, sealer: Sealer, origin_of: OriginOf, data_dir: Path, grace_s: float
+    *,
+    access: Access,
+    store: Store,
+    executor: Executor,
+    sealer: Sealer,
+    origin_of: OriginOf,
+    entrance: Entrance,
+    data_dir: Path,
+    grace_s: float,
 ) -> Sequence[Subject]:
     """Return the subjects, in the order in which their paths are tried."""
     documents = Documents(store=store, executor=executor)
@@ -52,7 +62,7 @@ def rule_subjects(
         LabelsApi(access=access, documents=documents),
         ImmutabilityApi(access=access, documents=documents),
         RetentionsApi(access=access, documents=documents),
-        WebhooksApi(access=access, documents=documents, sealer=sealer),
+        WebhooksApi(access=access, documents=documents, sealer=sealer, courier=Courier(), entrance=entrance, clock=store.clock),
         AllowlistApi(access=access, documents=documents),
         AuditLogsApi(access=access),
         MailApi(access=access, sealer=sealer, foreign=calls),

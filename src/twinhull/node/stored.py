@@ -74,6 +74,7 @@ def charts_api(*, access: Access, store: Store, executor: Executor, stored: Stor
         places=Places(access=access, peers=stored.peers),
         charts=charts,
         labelling=Labelling(store=store, executor=executor),
+        pulls=stored.pulls,
         clock=store.clock,
     )
 

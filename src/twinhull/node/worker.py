@@ -34,7 +34,7 @@ from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.node.management import Parts, management_faces
 from twinhull.node.own_api import own_face
-from twinhull.node.parts import database_of, trust_of
+from twinhull.node.parts import database_of, entrance_of, trust_of
 from twinhull.node.stored import Stored
 from twinhull.observe.health import Readiness
 from twinhull.observe.log import AccessLog
@@ -186,7 +186,7 @@ class _Worker:
             artifacts=Artifacts(store=self._store, freshness=self._freshness, executor=self._executor, peers=self._peers),
             contents=contents,
             pushing=Pushing(store=self._store, blobs=self._blobs, executor=self._executor, peers=self._peers),
-            pulls=Pulls(store=self._store, executor=self._executor, clock=self._clock),
+            pulls=Pulls(store=self._store, executor=self._executor, clock=self._clock, entrance=entrance_of(self._settings)),
         )
 
     def _registry(self) -> Registry:
@@ -239,6 +239,7 @@ class _Worker:
             grace_s=self._settings.gc.grace_s,
             version=f"{self._settings.harbor_version}-{self._settings.version_shown or version('twinhull')}",
             external_url=self._settings.external_url,
+            entrance=entrance_of(self._settings),
         )
 
     async def _start(self) -> None:
