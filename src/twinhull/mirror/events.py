@@ -50,7 +50,12 @@ class Event:
 
 def reader_of_events(access: Access) -> LogReader:
     """Return the worker that begins replications for what happens on this node. The first time it begins with the log's end."""
-    return LogReader(READER, access, kinds=[AUDIT.name], handle=begin_for)
+    return LogReader(READER, access, kinds=[AUDIT.name], handle=begin_for, wanted=wanted)
+
+
+def wanted(connection: Connection, changes: Sequence[Change]) -> Sequence[Change]:
+    """Return the changes that may begin an execution: none while no policy is event based, so that nothing is written then."""
+    return changes if event_based_replications(connection) else []
 
 
 def begin_for(transaction: Transaction, changes: Sequence[Change]) -> None:
