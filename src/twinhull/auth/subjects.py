@@ -49,6 +49,9 @@ class ProjectFacts:
     revived: bool
     # What its writes wait for.
     durability: Wish = NO_WISH
+    # It stands for another registry's content, and whether it goes on with what that has no more.
+    proxied: bool = False
+    serves_deleted: bool = False
     roles: dict[str, Role | None] = field(default_factory=dict)
     robots: dict[Subject, Allowance] = field(default_factory=dict)
 
@@ -127,6 +130,8 @@ def read_facts(connection: Connection, name: str) -> ProjectFacts:
         public=project.public,
         revived=accounts.is_revived(connection, name),
         durability=Wish(project.metadata.get("durability", ""), project.metadata.get("on_peer_loss", "")),
+        proxied=bool(project.registry),
+        serves_deleted=project.metadata.get("proxy_cache_local_on_not_found") == "true",
     )
 
 

@@ -11,17 +11,21 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
 from twinhull.catalog.peers import Peers
+from twinhull.catalog.upstreams import NoUpstreams, Upstreams
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import ManifestUnknown, RepositoryUnknown
-from twinhull.kit.reference import is_digest
+from twinhull.kit.errors import ManifestUnknown, RegistryLacks, RepositoryUnknown, TooMany, TwinhullError
+from twinhull.kit.reference import is_digest, project_of
 from twinhull.metadata import content
 from twinhull.metadata.content import Referrer
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
 from twinhull.records.kinds import MANIFEST, TAG, content_key, tag_key
+
+log = structlog.get_logger(__name__)
 
 CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
 TAGS_CACHED_MAX: Final = 50_000
@@ -105,13 +109,29 @@ class ManifestCache:
             self._bytes -= len(gone.content) + _ENTRY_OVERHEAD_BYTES
 
 
+def _unknown(repository: str, reference: str, error: TwinhullError) -> ManifestUnknown:
+    detail = {"name": repository, "reference": reference}
+    return ManifestUnknown(f"manifest {reference} is not cached in {repository}, and {error.message}", detail=detail)
+
+
 class Artifacts:
     """What the repositories hold, for those who pull."""
 
     def __init__(
-        self, *, store: Store, freshness: Freshness, executor: Executor, peers: Peers, cache: ManifestCache | None = None
+        self,
+        *,
+        store: Store,
+        freshness: Freshness,
+        executor: Executor,
+        peers: Peers,
+        upstreams: Upstreams | None = None,
+        cache: ManifestCache | None = None,
     ) -> None:
-        """Take the metadata, what keeps caches right, threads to wait in, and the peers to ask before saying no."""
+        """Take the metadata, what keeps caches right, threads to wait in, and who is asked before saying no.
+
+        That are the peers, and the registries that projects stand for.
+        """
+        self._upstreams = upstreams or NoUpstreams()
         self._store = store
         self._freshness = freshness
         self._executor = executor
@@ -128,20 +148,53 @@ class Artifacts:
         digest = self._cache.tag(f"{repository}:{reference}")
         return self._cache.manifest(f"{repository}@{digest}") if digest is not None else None
 
-    async def pull(self, repository: str, reference: str | Digest) -> StoredManifest:
-        """Return the manifest that the tag or digest names, or raise ManifestUnknown once no peer has it either."""
+    async def pull(self, repository: str, reference: str | Digest, *, look_only: bool = False) -> StoredManifest:
+        """Return the manifest that the tag or digest names, or raise ManifestUnknown once nobody else has it either.
+
+        Who only looks, by a HEAD, brings nothing here.
+        """
         await self._freshness.catch_up()
+        is_proxied = await self._upstreams.stands_for(project_of(repository))
+        # What a tag names upstream may change at any time, and no log tells of it.
+        found = await self._pull_here(repository, reference, keeps_tag=not is_proxied)
+        if is_proxied and (found is None or not is_digest(reference)):
+            found = await self._ask_upstream(repository, reference, found, look_only=look_only)
+        if found is None:
+            raise ManifestUnknown(detail={"name": repository, "reference": str(reference)})
+        return found
+
+    async def _pull_here(self, repository: str, reference: str | Digest, *, keeps_tag: bool) -> StoredManifest | None:
         if not is_digest(reference) and self._peers.is_behind():
             # A tag that is here may be an older one than a client has seen elsewhere already.
             key = tag_key(repository, reference)
             if await self._peers.find(TAG.name, key):
                 self._cache.on_change(TAG.name, key)
-        found = await self._look_up(repository, reference)
+        found = await self._look_up(repository, reference, keeps_tag=keeps_tag)
         if found is None and await self._find(repository, reference):
-            found = await self._look_up(repository, reference)
-        if found is None:
-            raise ManifestUnknown(detail={"name": repository, "reference": str(reference)})
+            found = await self._look_up(repository, reference, keeps_tag=keeps_tag)
         return found
+
+    async def _ask_upstream(
+        self, repository: str, reference: str | Digest, here: StoredManifest | None, *, look_only: bool
+    ) -> StoredManifest | None:
+        """Return what upstream says now; what is here is better than nothing as long as it does not say that there is none."""
+        have = here.digest if here is not None else None
+        try:
+            said = await self._upstreams.manifest(repository, reference, have, look_only=look_only)
+        except RegistryLacks as error:
+            if here is not None and await self._upstreams.serves_deleted(project_of(repository)):
+                return here
+            raise _unknown(repository, reference, error) from error
+        except TwinhullError as error:
+            if here is not None:
+                log.info("upstream not asked, served from here", repository=repository, reference=reference, error=str(error))
+                return here
+            if isinstance(error, TooMany):
+                raise
+            raise _unknown(repository, reference, error) from error
+        if said.content:
+            return StoredManifest(said.digest, said.media_type, said.content)
+        return here if said.digest == have else await self._look_up(repository, said.digest, keeps_tag=False)
 
     async def _find(self, repository: str, reference: str | Digest) -> bool:
         """Ask the peers for a manifest, or a tag and the manifest that it names."""
@@ -153,7 +206,7 @@ class Artifacts:
             return found
         return await self._peers.find(MANIFEST.name, content_key(repository, digest)) or found
 
-    async def _look_up(self, repository: str, reference: str | Digest) -> StoredManifest | None:
+    async def _look_up(self, repository: str, reference: str | Digest, *, keeps_tag: bool) -> StoredManifest | None:
         seen = self._freshness.seen
         digest = Digest(reference) if is_digest(reference) else self._cache.tag(tag_key(repository, reference))
         known = self._cache.manifest(content_key(repository, digest)) if digest is not None else None
@@ -170,7 +223,7 @@ class Artifacts:
             # If the log moved on meanwhile, what was read may be older than what was dropped: good for this answer,
             # which was asked for before, but not to keep.
             self._cache.keep_manifest(content_key(repository, found.digest), found)
-            if not is_digest(reference):
+            if keeps_tag and not is_digest(reference):
                 self._cache.keep_tag(tag_key(repository, reference), found.digest)
         return found
 

@@ -19,6 +19,7 @@ from twinhull.blobs.rehash import is_right
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.catalog.quotas import refusals_told, require_room
+from twinhull.catalog.upstreams import NoUpstreams, Upstreams
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobInUse, BlobUnknown, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
@@ -27,6 +28,7 @@ from twinhull.metadata import garbage
 from twinhull.metadata.content import VisibleBlob
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
+from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import BLOB, MANIFEST, content_key, split_content_key
 
 log = structlog.get_logger(__name__)
@@ -41,11 +43,28 @@ _T = TypeVar("_T")
 
 
 class Located(NamedTuple):
-    """Where a blob's bytes are: in a file, in the store without one, or still with a peer."""
+    """Where a blob's bytes are: in a file, in the store without one, or still with a peer or another registry."""
 
     size: int
     path: Path | None = None
     source: BlobSource | None = None
+
+
+def put_link(transaction: Transaction, blobs: BlobStore | None, repository: str, digest: Digest, size: int) -> None:
+    """Make a blob visible in a repository, or more lately so; its bytes must be in the store if one is given.
+
+    Raises QuotaExceeded, and Unavailable when the blob was removed since, which is next to impossible.
+    """
+    # Garbage is removed in a writing transaction too: from here on it sees the link, or is done.
+    if blobs is not None and blobs.stat(digest) is None:
+        raise Unavailable(f"blob {digest} was removed while it was being stored", hint="send it again")
+    require_room(transaction, project_of(repository), digest, size)
+    key = content_key(repository, digest)
+    fields = {"size": size, "linked_ms": transaction.now_ms()}
+    if transaction.values(BLOB, key) is None:
+        transaction.create(BLOB, key, fields)
+    else:
+        transaction.put(BLOB, key, fields)
 
 
 class Contents:
@@ -59,9 +78,14 @@ class Contents:
         freshness: Freshness,
         executor: Executor,
         peers: Peers,
+        upstreams: Upstreams | None = None,
         renew_after_s: float = RENEW_AFTER_S,
     ) -> None:
-        """Take the metadata, the bytes, what keeps caches right, threads to wait in, the peers, and when to renew links."""
+        """Take the metadata, the bytes, what keeps caches right, threads to wait in, and when to renew links.
+
+        And who is asked for what is not here: the peers, and the registries that projects stand for.
+        """
+        self._upstreams = upstreams or NoUpstreams()
         self._store = store
         self._blobs = blobs
         self._freshness = freshness
@@ -79,7 +103,12 @@ class Contents:
 
     async def promise(self, repository: str, digest: Digest) -> int:
         """Return what size does, to a client that need not send the blob then: it stays until a manifest can name it."""
-        found = await self._find(repository, digest)
+        try:
+            found = await self._find(repository, digest)
+        except BlobUnknown:
+            if not await self._upstreams.stands_for(project_of(repository)):
+                raise
+            return await self._upstreams.blob_size(repository, digest)
         if found.linked_ms is not None and self._store.clock.unix_ms() - found.linked_ms >= self._renew_after_ms:
             # On a full disk no manifest could be pushed either.
             with contextlib.suppress(StorageFull):
@@ -88,7 +117,13 @@ class Contents:
 
     async def locate(self, repository: str, digest: Digest) -> Located:
         """Return where to read a blob of the repository; raises BlobUnknown, or PeerUnavailable if its bytes can't be had."""
-        size = await self.size(repository, digest)
+        try:
+            size = await self.size(repository, digest)
+        except BlobUnknown:
+            if not await self._upstreams.stands_for(project_of(repository)):
+                raise
+            coming = await self._upstreams.blob(repository, digest)
+            return Located(coming.size, source=coming.source)
         stored, path = await self._run(lambda: (self._blobs.stat(digest), self._blobs.path_of(digest)))
         if stored is not None and (stored == size or await self._run(lambda: self._is_right(digest))):
             return Located(stored, path=path)
@@ -116,18 +151,9 @@ class Contents:
         """
         with refusals_told(self._store, repository), self._store.write() as transaction:
             queries.require_pushable(transaction.connection, project_of(repository))
-            # Garbage is removed in a writing transaction too: from here on it sees the link, or is done.
-            if source is None and self._blobs.stat(digest) is None:
-                raise Unavailable(f"blob {digest} was removed while it was being stored", hint="send it again")
             if source is not None and queries.visible_blob(transaction.connection, source, digest) is None:
                 raise BlobUnknown(detail={"name": source, "digest": digest})
-            require_room(transaction, project_of(repository), digest, size)
-            key = content_key(repository, digest)
-            fields = {"size": size, "linked_ms": transaction.now_ms()}
-            if transaction.values(BLOB, key) is None:
-                transaction.create(BLOB, key, fields)
-            else:
-                transaction.put(BLOB, key, fields)
+            put_link(transaction, None if source is not None else self._blobs, repository, digest, size)
         return transaction.seq
 
     def note_stray_now(self, digest: Digest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -45,6 +45,9 @@ class Push:
     tags: Sequence[str] = ()
     # The version, where it is pushed as a chart.
     chart: str = ""
+    # It comes from the registry that the project stands for: what an index lists need not be here then, since it can be had
+    # from there.
+    from_upstream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +112,20 @@ class Pushing:
         tags = tuple(dict.fromkeys((*(() if is_digest(push.reference) else (push.reference,)), *push.tags)))
         with refusals_told(self._store, repository), self._store.write() as transaction:
             connection = transaction.connection
-            queries.require_pushable(connection, project_of(repository))
+            require_project = queries.require_proxied if push.from_upstream else queries.require_pushable
+            require_project(connection, project_of(repository))
             rules = rules_for_writing(transaction, repository)
             _check_movable(transaction, rules, repository, tags, digest)
             sizes = queries.visible_blobs(connection, repository, parsed.blobs)
             missing_blobs = [blob for blob in parsed.required_blobs if blob not in sizes]
             children = queries.visible_manifests(connection, repository, parsed.manifests)
-            missing_manifests = [child for child in parsed.manifests if child not in children]
+            missing_manifests = [child for child in parsed.manifests if child not in children and not push.from_upstream]
             if missing_blobs or missing_manifests:
                 raise _Missing(missing_blobs, missing_manifests)
             require_room(transaction, project_of(repository), digest, parsed.size)
             keep_repository(transaction, repository)
             _note(transaction, repository, digest, tags, push.chart)
-            _renew_children(transaction, repository, parsed)
+            _renew_children(transaction, repository, children)
             _put_manifest(transaction, push, digest, _facts_of(parsed, described, sizes))
             for tag in tags:
                 put_tag(transaction, rules, repository, tag, digest=digest, pushed_by=push.pushed_by)
@@ -169,10 +173,9 @@ def keep_repository(transaction: Transaction, repository: str) -> None:
         transaction.create(REPOSITORY, repository, fields, number=transaction.next_id(REPOSITORY))
 
 
-def _renew_children(transaction: Transaction, repository: str, parsed: ParsedManifest) -> None:
+def _renew_children(transaction: Transaction, repository: str, children: Collection[str]) -> None:
     # While nodes are apart, another may be deleting what this index lists, since it does not know of the index. A write
     # outlives a delete that had not seen it.
-    children = parsed.manifests
     if len(children) <= CHILDREN_RENEWED_MAX:
         for child in children:
             transaction.put(MANIFEST, content_key(repository, child), {})

@@ -93,6 +93,13 @@ def require_pushable(connection: Connection, project: str) -> None:
         raise Denied(f"denied: can not push artifact to a proxy project: {project}")
 
 
+def require_proxied(connection: Connection, project: str) -> None:
+    """Raise ProjectUnknown unless the project lives and stands for another registry's content."""
+    found = connection.execute(_PROJECT, {"project": project}).first()
+    if found is None or not found[0]:
+        raise ProjectUnknown(f"proxy project {project!r} not found")
+
+
 def has_repository(connection: Connection, repository: str) -> bool:
     """Tell whether anything was pushed to the repository and it was not deleted."""
     return connection.execute(_REPOSITORY, {"repository": repository}).first() is not None

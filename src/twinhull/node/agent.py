@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from typing import Final
 
@@ -13,12 +12,15 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from twinhull.auth.acting import ActingThreads
 from twinhull.auth.sealing import Sealer
 from twinhull.blobs.filesystem import FilesystemBlobs
 from twinhull.config.bandwidth import parse_limits
 from twinhull.config.settings import Settings
 from twinhull.kit.clock import Clock, SystemClock
 from twinhull.metadata.store import Store
+from twinhull.mirror.proxy_cache import ProxyCache
+from twinhull.mirror.upstreams import Upstreams
 from twinhull.node.allocator import give_back_freed_memory
 from twinhull.node.durability import durability_order
 from twinhull.node.jobs import Jobs
@@ -61,7 +63,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
     trust = trust_of(settings)
     identity = trust.identity()
     async with AsyncExitStack() as stack:
-        executor = stack.enter_context(ThreadPoolExecutor(_AGENT_THREADS, thread_name_prefix="agent"))
+        executor = stack.enter_context(ActingThreads(_AGENT_THREADS, thread_name_prefix="agent"))
         store = Store(database_of(settings), node=identity.node, slot=identity.slot, clock=clock)
         stack.callback(store.close)
         # A predecessor killed between a commit and telling of it has left the workers behind.
@@ -81,7 +83,7 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
             settings=_engine_settings(settings),
         )
         overview = Overview(engine, own=own_node(settings, trust), durability=settings.durability.level.value)
-        calls = WorkerCalls(engine, overview)
+        calls = WorkerCalls(engine, overview, _proxy_cache(stack, engine, trust).on_call)
         doorkeeper = Doorkeeper(trust, store, clock)
         relay = Relay(session, str(settings.listen))
         mending = Mending(engine, settings.run_dir / "made-anew.db")
@@ -136,6 +138,19 @@ def _jobs(stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, engine:
     jobs = Jobs(settings, engine, trust, own, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
     stack.push_async_callback(jobs.close)
     return jobs.workers
+
+
+def _proxy_cache(stack: AsyncExitStack, engine: Engine, trust: Trust) -> ProxyCache:
+    cache = ProxyCache(
+        store=engine.store,
+        blobs=engine.blobs,
+        transfers=engine.transfers,
+        upstreams=Upstreams(engine.store, engine.executor, Sealer(trust.cluster_keys)),
+        executor=engine.executor,
+        clock=engine.clock,
+    )
+    stack.push_async_callback(cache.close)
+    return cache
 
 
 def _rotation(engine: Engine, trust: Trust, clock: Clock) -> Rotation:

@@ -32,6 +32,8 @@ from twinhull.kit.errors import Unavailable
 from twinhull.metadata import members
 from twinhull.metadata.freshness import Freshness
 from twinhull.metadata.store import Store
+from twinhull.mirror.proxied import RemoteUpstreams
+from twinhull.mirror.upstreams import Upstreams
 from twinhull.node.management import Parts, management_faces
 from twinhull.node.own_api import own_face
 from twinhull.node.parts import database_of, entrance_of, trust_of
@@ -122,6 +124,7 @@ class _Worker:
         )
         self._admission = Admission(self._guard.setting, self._sessions)
         self._callers = Callers(guard=self._guard, verifier=verifier, forwarding=self._forwarding, sessions=self._sessions)
+        self._upstreams = Upstreams(self._store, self._executor, self._sealer)
         self._stored = self._stored_here()
         self._readiness = Readiness(
             data_dir=settings.data_dir, check_database=self._check_database, executor=self._executor, clock=self._clock
@@ -172,18 +175,28 @@ class _Worker:
         )
 
     def _stored_here(self) -> Stored:
+        upstreams = RemoteUpstreams(
+            self._link, self._upstreams, blobs=self._blobs, executor=self._executor, facts_of=self._guard.facts_of
+        )
         contents = Contents(
             store=self._store,
             blobs=self._blobs,
             freshness=self._freshness,
             executor=self._executor,
             peers=self._peers,
+            upstreams=upstreams,
             renew_after_s=self._settings.gc.grace_s / 2,
         )
         return Stored(
             blobs=self._blobs,
             peers=self._peers,
-            artifacts=Artifacts(store=self._store, freshness=self._freshness, executor=self._executor, peers=self._peers),
+            artifacts=Artifacts(
+                store=self._store,
+                freshness=self._freshness,
+                executor=self._executor,
+                peers=self._peers,
+                upstreams=upstreams,
+            ),
             contents=contents,
             pushing=Pushing(store=self._store, blobs=self._blobs, executor=self._executor, peers=self._peers),
             pulls=Pulls(store=self._store, executor=self._executor, clock=self._clock, entrance=entrance_of(self._settings)),
@@ -254,6 +267,7 @@ class _Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._passing_on.close()
+        await self._upstreams.close()
         self._access_log.flush()
         self._metrics.close()
         self._store.close()

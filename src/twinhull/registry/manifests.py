@@ -51,7 +51,8 @@ class ManifestHandlers:
         repository, reference = target
         found = self._artifacts.remembered(repository, reference)
         if found is None:
-            found = await self._artifacts.pull(repository, parse_manifest_reference(reference))
+            looks = request.scope["method"] == "HEAD"
+            found = await self._artifacts.pull(repository, parse_manifest_reference(reference), look_only=looks)
         if request.scope["method"] == "GET" and not request.header(b"user-agent").startswith(_REPLICATION):
             self._pulls.count(repository, found.digest, "" if ":" in reference else reference, user=caller.name)
         if matches_etag(request, found.digest):

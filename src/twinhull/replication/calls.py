@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -14,7 +15,23 @@ from twinhull.kit.errors import DurabilityUnreached, TwinhullError, Unavailable
 from twinhull.records.change import Change
 from twinhull.replication.apply import merge_records
 from twinhull.replication.engine import Engine
-from twinhull.replication.link import Beyond, Call, Ended, Fetch, Find, Grown, Locate, Notice, Reach, Result, Status
+from twinhull.replication.link import (
+    AskUpstream,
+    Beyond,
+    Call,
+    Ended,
+    Fetch,
+    FetchUpstream,
+    Find,
+    Grown,
+    Locate,
+    Notice,
+    Reach,
+    Result,
+    SizeUpstream,
+    Status,
+    UpstreamCall,
+)
 from twinhull.replication.neighbours import REMOVED_HINT, Neighbour
 from twinhull.replication.overview import Overview
 from twinhull.replication.protocol import (
@@ -33,11 +50,15 @@ _FIND_TIMEOUT_S: Final = 0.5
 _HOLD_TIMEOUT_S: Final = 600.0
 
 
+AnswersForUpstream = Callable[[UpstreamCall], Awaitable[Result]]
+
+
 class WorkerCalls:
     """Answers the workers of this node."""
 
-    def __init__(self, engine: Engine, overview: Overview | None = None) -> None:
-        """Take what knows the peers, and what describes them."""
+    def __init__(self, engine: Engine, overview: Overview | None = None, upstreams: AnswersForUpstream | None = None) -> None:
+        """Take what knows the peers, what describes them, and who answers for the registries that projects stand for."""
+        self._upstreams = upstreams
         self._engine = engine
         self._overview = overview
 
@@ -59,12 +80,19 @@ class WorkerCalls:
             case Beyond():
                 reached = await self._engine.transfers.wait_beyond(Digest(call.digest), call.number, call.offset)
                 return -1 if reached is None else reached
+            case AskUpstream() | SizeUpstream() | FetchUpstream():
+                return await self._ask_upstream(call)
             case Locate():
                 return msgspec.json.encode(await whereabouts(self._engine, call.records, call.blobs)).decode()
             case Status():
                 if self._overview is None:
                     raise Unavailable("nothing is known of the cluster yet")
                 return msgspec.json.encode(await self._overview.document()).decode()
+
+    async def _ask_upstream(self, call: UpstreamCall) -> Result:
+        if self._upstreams is None:
+            raise Unavailable("this node asks no other registries")
+        return await self._upstreams(call)
 
     def on_notice(self, notice: Notice) -> None:
         """Take note of an upload's progress."""

@@ -22,7 +22,8 @@ from twinhull.kit.errors import PeerUnavailable, TwinhullError
 log = structlog.get_logger(__name__)
 
 _LENGTH: Final = struct.Struct("<I")
-_FRAME_BYTES_MAX: Final = 1024 * 1024
+# The longest are manifests of other registries.
+_FRAME_BYTES_MAX: Final = 5 * 1024 * 1024
 _RECONNECT_S: Final = 0.1
 _CLOSE_S: Final = 1.0
 # An agent that was there a moment ago, or is about to start with its node, is waited for; one that stays away is not.
@@ -63,6 +64,48 @@ class Beyond(msgspec.Struct, frozen=True, kw_only=True, tag="beyond"):
     offset: int
 
 
+class AskUpstream(msgspec.Struct, frozen=True, kw_only=True, tag="ask-upstream"):
+    """Ask the registry that a project stands for what it names so. The answer is a Named.
+
+    `have` is the digest of what the reference names here. Unless somebody only looks, what upstream has is kept here.
+    """
+
+    repository: str
+    reference: str
+    have: str
+    look_only: bool
+
+
+class Named(msgspec.Struct, frozen=True, tag="named"):
+    """What upstream names so; without content when that is here."""
+
+    digest: str
+    media_type: str = ""
+    content: bytes = b""
+
+
+class SizeUpstream(msgspec.Struct, frozen=True, kw_only=True, tag="size-upstream"):
+    """Ask the registry that a project stands for how long a blob is. The answer is its size."""
+
+    repository: str
+    digest: str
+
+
+class FetchUpstream(msgspec.Struct, frozen=True, kw_only=True, tag="fetch-upstream"):
+    """Bring a blob from the registry that a project stands for. The answer is a Coming."""
+
+    repository: str
+    digest: str
+
+
+class Coming(msgspec.Struct, frozen=True, tag="coming"):
+    """A blob that is being brought: its size, what Fetch answers, and how much of it is here."""
+
+    size: int
+    fetched: str
+    offset: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     """Ask how this node and its peers are. The answer is what `cluster status --json` prints."""
 
@@ -88,9 +131,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
     digest: str | None
 
 
-Call = Reach | Find | Fetch | Beyond | Status | Locate
+UpstreamCall = AskUpstream | SizeUpstream | FetchUpstream
+Call = Reach | Find | Fetch | Beyond | Status | Locate | UpstreamCall
 Notice = Grown | Ended
-Result = str | int | bool
+Result = str | int | bool | Named | Coming
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):

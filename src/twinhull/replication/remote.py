@@ -19,6 +19,11 @@ from twinhull.kit.errors import (
     BlobUploadUnknown,
     DurabilityUnreached,
     PeerUnavailable,
+    QuotaExceeded,
+    RegistryBusy,
+    RegistryLacks,
+    RegistryRefused,
+    RegistryUnreachable,
     StorageFull,
     TwinhullError,
     Unavailable,
@@ -29,7 +34,11 @@ from twinhull.replication.threads import in_thread
 
 # What the agent may answer with; everything else arrives as PeerUnavailable.
 LINK_FAILURES: Final[dict[str, type[TwinhullError]]] = {
-    failure.__name__: failure for failure in (BlobUnknown, DurabilityUnreached, StorageFull, Unavailable, PeerUnavailable)
+    failure.__name__: failure
+    for failure in (
+        *(BlobUnknown, DurabilityUnreached, StorageFull, Unavailable, PeerUnavailable, QuotaExceeded),
+        *(RegistryLacks, RegistryRefused, RegistryBusy, RegistryUnreachable),
+    )
 }
 # A hanging agent is no reason to hang. The agent itself keeps to shorter limits; a transfer of bytes may take longer.
 _FIND_LIMIT_S: Final = 2.0
@@ -215,7 +224,7 @@ class ArrivingBlob:
             if growing is not None and (piece := await self._read_growing(growing, start, min(length, last - start))):
                 return piece
             beyond = start if growing is not None and self._upload is not None else self._size
-            self._arrived = int(await self._link.call(Beyond(digest=self._digest, number=self._number, offset=beyond))) < 0
+            self._arrived = await self._link.call(Beyond(digest=self._digest, number=self._number, offset=beyond)) == -1
         if await in_thread(self._executor, self._blobs.stat, self._digest) is None:
             raise PeerUnavailable(f"blob {self._digest} has gone before all of it was read")
         piece = await in_thread(self._executor, self._blobs.read, self._digest, start, length)

@@ -1,0 +1,280 @@
+"""Proxy cache projects on two nodes: what is pulled through, what is kept, and what is served when upstream is not there."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.test_blob_transfers import MB, big_image
+from tests.support.images import Content, image, index
+from tests.support.nodes import Cluster, eventually, new_name
+from tests.support.proxied import Upstream, make_proxy, running_upstream, wait_kept
+from tests.support.pushes import check_pull, push, put_manifest, reading
+
+
+@pytest.fixture(scope="module")
+def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    """A docker-registry for all tests of the module."""
+    with running_upstream(tmp_path_factory.mktemp("upstream")) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(shared_upstream: Upstream) -> Iterator[Upstream]:
+    """A docker-registry; whatever the test does to its line is mended afterwards."""
+    yield shared_upstream
+    shared_upstream.line.mend()
+
+
+def new_image(size: int = 0) -> Content:
+    """Return an image that nobody has pushed before."""
+    seed = new_name()
+    return big_image(seed, size) if size else image(seed)
+
+
+def test_what_is_pulled_through_one_node_is_on_all_of_them(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image()
+    push(upstream.registry.repository("team/app"), content, "kept")
+    project = upstream.proxy(a)
+    repository = a.repository(f"{project}/team/app")
+    assert repository.head("manifests/kept").expect(200).header("Docker-Content-Digest") == content.digest
+    check_pull(repository, content, "kept")
+    for node in pair:
+        wait_kept(node, f"{project}/team/app", "kept", content.digest)
+        eventually(lambda node=node: all(node.has_blob(blob.digest) for blob in content.blobs))  # type: ignore[misc]
+    upstream.line.cut()
+    for node in pair:
+        check_pull(node.repository(f"{project}/team/app"), content, "kept")
+        check_pull(node.repository(f"{project}/team/app"), content, content.digest)
+    shown = json.loads(a.manage("GET", f"/projects/{project}/repositories/team%252Fapp/artifacts").expect(200).body)
+    assert [(one["digest"], one["tags"][0]["name"]) for one in shown] == [(content.digest, "kept")]
+    pushed = a.repository(f"{project}/team/app").client.request("POST", f"/v2/{project}/team/app/blobs/uploads/")
+    pushed.refused(403, "DENIED")
+    assert a.manage("DELETE", f"/projects/{project}/repositories/team%252Fapp/artifacts/{content.digest}").status == 200
+    assert b.repository(f"{project}/team/app").get("manifests/kept").status == 404
+
+
+def test_manifest_asked_of_one_node_and_blobs_of_the_other(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image()
+    push(upstream.registry.repository("team/parted"), content, "v1")
+    project = upstream.proxy(a)
+    name = f"{project}/team/parted"
+    a.repository(name).get("manifests/v1").expect(200)
+    b.repository(name).get(f"manifests/{content.digest}").expect(200)
+    for blob in content.blobs:
+        assert b.repository(name).get(f"blobs/{blob.digest}").expect(200).body == blob.content
+    wait_kept(b, name, "v1", content.digest)
+
+
+def test_burst_of_pulls_costs_upstream_one_fetch(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(4 * MB)
+    there = upstream.registry.repository("team/burst")
+    push(there, content, "v1")
+    name = f"{upstream.proxy(a)}/team/burst"
+    layer = content.blobs[1]
+    upstream.line.rate = 8 * MB
+
+    def pull(_: int) -> None:
+        check_pull(a.repository(name), content, "v1")
+
+    with concurrent.futures.ThreadPoolExecutor(20) as threads:
+        list(threads.map(pull, range(20)))
+    asked = upstream.registry.asked
+    assert asked("GET", f"/team/burst/blobs/{layer.digest}") == 1
+    assert asked("GET", "/team/burst/manifests/v1") == 1
+    assert asked("HEAD", "/team/burst/manifests/v1") == 0
+
+
+def test_tag_that_moved_upstream_is_followed(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    first, second = new_image(), new_image()
+    there = upstream.registry.repository("team/moving")
+    push(there, first, "v1")
+    name = f"{upstream.proxy(a)}/team/moving"
+    check_pull(a.repository(name), first, "v1")
+    wait_kept(b, name, "v1", first.digest)
+    push(there, second, "v1")
+    eventually(lambda: b.repository(name).get("manifests/v1").body == second.manifest.content)
+    for node in pair:
+        wait_kept(node, name, "v1", second.digest)
+    # And back to what is here: nothing but the tag has to be written.
+    put_manifest(there, first, "v1").expect(201)
+    eventually(lambda: a.repository(name).get("manifests/v1").body == first.manifest.content)
+    wait_kept(b, name, "v1", first.digest)
+
+
+def test_index_is_kept_with_those_of_its_images_that_were_pulled(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = index(new_name())
+    there = upstream.registry.repository("team/index")
+    for child in content.children:
+        push(there, child, child.digest)
+    put_manifest(there, content, "v1").expect(201)
+    project = upstream.proxy(a)
+    name = f"{project}/team/index"
+    assert a.repository(name).get("manifests/v1").expect(200).body == content.manifest.content
+    chosen, other = content.children
+    check_pull(b.repository(name), chosen, chosen.digest)
+    for node in pair:
+        wait_kept(node, name, "v1", content.digest)
+    upstream.line.cut()
+    for node in pair:
+        assert node.repository(name).get("manifests/v1").expect(200).body == content.manifest.content
+        check_pull(node.repository(name), chosen, chosen.digest)
+        missing = node.repository(name).get(f"manifests/{other.digest}").refused(404, "MANIFEST_UNKNOWN")
+        assert upstream.url in str(missing.body)
+    shown = json.loads(a.manage("GET", f"/projects/{project}/repositories/team%252Findex/artifacts/v1").expect(200).body)
+    assert [one["child_digest"] for one in shown["references"]] == [chosen.digest]
+    for node in pair:
+        assert node.ask("POST", "/verify", {}) is not None
+    upstream.line.mend()
+    check_pull(a.repository(name), other, other.digest)
+    wait_kept(b, name, other.digest, other.digest)
+
+
+def test_upstream_that_is_gone_is_named_when_nothing_is_cached(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    project = upstream.proxy(a)
+    repository = a.repository(f"{project}/team/never")
+    for line in (upstream.line.mend, upstream.line.cut):
+        line()
+        refused = repository.get("manifests/v1").refused(404, "MANIFEST_UNKNOWN")
+        assert upstream.url in str(refused.body)
+        refused = repository.get(f"blobs/sha256:{'0' * 64}").refused(404, "BLOB_UNKNOWN")
+        assert upstream.url in str(refused.body)
+    assert a.repository(f"{project}/team/never").head("manifests/v1").status == 404
+
+
+def test_what_upstream_has_deleted_is_served_only_where_that_is_wanted(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image()
+    there = upstream.registry.repository("team/deleted")
+    push(there, content, "v1")
+    strict, lenient = upstream.proxy(a), upstream.proxy(a, proxy_cache_local_on_not_found="true")
+    for project in (strict, lenient):
+        check_pull(a.repository(f"{project}/team/deleted"), content, "v1")
+        wait_kept(a, f"{project}/team/deleted", "v1", content.digest)
+    there.delete(f"manifests/{content.digest}").expect(202)
+    eventually(lambda: a.repository(f"{strict}/team/deleted").get("manifests/v1").status == 404)
+    check_pull(a.repository(f"{strict}/team/deleted"), content, content.digest)
+    check_pull(a.repository(f"{lenient}/team/deleted"), content, "v1")
+
+
+def test_blob_goes_on_where_it_was_when_upstream_broke_off(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(12 * MB)
+    push(upstream.registry.repository("team/broken"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/broken"
+    layer = content.blobs[1]
+    a.repository(name).head("manifests/v1").expect(200)
+    upstream.line.allow("back", 5 * MB)
+    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer:
+        assert answer.status == 200
+        begun = answer.read(4 * MB)
+        eventually(lambda: not upstream.line.is_open, what="upstream broke off")
+        upstream.line.mend()
+        assert begun + answer.read() == layer.content
+    # All of it once, and the head of what was on its way when it broke.
+    assert upstream.registry.asked("GET", f"/team/broken/blobs/{layer.digest}") == 2
+
+
+def test_reader_is_cut_off_when_upstream_stays_away_and_can_go_on_later(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(12 * MB)
+    push(upstream.registry.repository("team/away"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/away"
+    layer = content.blobs[1]
+    upstream.line.allow("back", 5 * MB)
+    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    upstream.line.mend()
+    headers = {"Range": f"bytes={3 * MB}-"}
+    rest = a.repository(name).get(f"blobs/{layer.digest}", headers=headers).expect(206)
+    assert rest.body == layer.content[3 * MB :]
+
+
+def test_part_of_a_cold_blob_does_not_wait_for_all_of_it(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(40 * MB)
+    push(upstream.registry.repository("team/lazy"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/lazy"
+    layer = content.blobs[1]
+    upstream.line.rate = 2 * MB
+    for start, end in ((39 * MB, 39 * MB + 99), (0, 99), (30 * MB, 30 * MB + 9)):
+        headers = {"Range": f"bytes={start}-{end}"}
+        part = a.repository(name).get(f"blobs/{layer.digest}", headers=headers).expect(206)
+        assert part.body == layer.content[start : end + 1]
+        assert part.header("Content-Range") == f"bytes {start}-{end}/{len(layer.content)}"
+    assert not a.has_blob(layer.digest)
+    upstream.line.mend()
+    eventually(lambda: a.has_blob(layer.digest), what="all of it came")
+
+
+def test_node_killed_in_the_middle_has_nothing_half_done(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image(12 * MB)
+    push(upstream.registry.repository("team/killed"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/killed"
+    upstream.line.rate = 2 * MB
+    a.repository(name).get("manifests/v1").expect(200)
+    eventually(lambda: any((a.data_dir / "uploads").iterdir()), what="bytes are coming")
+    a.kill()
+    upstream.line.mend()
+    a.start()
+    assert b.manage("GET", f"/projects/{name.partition('/')[0]}/repositories/team%252Fkilled/artifacts/v1").status == 404
+    check_pull(a.repository(name), content, "v1")
+    wait_kept(b, name, "v1", content.digest)
+
+
+def test_full_project_serves_without_keeping(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(2 * MB)
+    push(upstream.registry.repository("team/full"), content, "v1")
+    project = upstream.proxy(a)
+    number = json.loads(a.manage("GET", f"/projects/{project}").expect(200).body)["project_id"]
+    (quota,) = json.loads(a.manage("GET", f"/quotas?reference=project&reference_id={number}").expect(200).body)
+    a.manage("PUT", f"/quotas/{quota['id']}", {"hard": {"storage": MB}}).expect(200)
+    for _ in range(2):
+        check_pull(a.repository(f"{project}/team/full"), content, "v1")
+    assert not a.has_blob(content.blobs[1].digest)
+    assert json.loads(a.manage("GET", f"/projects/{project}/repositories").expect(200).body) == []
+
+
+def test_node_of_ours_is_upstream_too(pair: Cluster) -> None:
+    a, b = pair
+    content, name = new_image(), new_name()
+    push(a.repository(name), content, "v1")
+    project = make_proxy(b, f"http://{a.address}", kind="harbor")
+    check_pull(b.repository(f"{project}/{name}"), content, "v1")
+    wait_kept(a, f"{project}/{name}", "v1", content.digest)
+
+
+def test_bytes_that_are_here_open_nothing_that_upstream_does_not_give(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    secret = new_image()
+    push(a.repository(new_name()), secret, "v1")
+    repository = a.repository(f"{upstream.proxy(a)}/team/other")
+    for blob in secret.blobs:
+        repository.get(f"blobs/{blob.digest}").refused(404, "BLOB_UNKNOWN")
+        assert repository.head(f"blobs/{blob.digest}").status == 404
+
+
+def test_private_upstream_is_asked_with_its_credentials(pair: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    a, b = pair
+    content = new_image()
+    with running_upstream(tmp_path_factory.mktemp("private"), private=True) as upstream:
+        push(upstream.registry.repository("team/private"), content, "v1")
+        name = f"{upstream.proxy(a)}/team/private"
+        # Where the secret comes by the log, sealed.
+        check_pull(b.repository(name), content, "v1")
+        wait_kept(a, name, "v1", content.digest)
+        open_name = f"{make_proxy(a, upstream.url)}/team/private"
+        refused = a.repository(open_name).get("manifests/v1").refused(404, "MANIFEST_UNKNOWN")
+        assert "refuses" in str(refused.body) or "credentials" in str(refused.body)
