@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tools.walk.client import JSON_TYPE, Client, Reply, path_of, with_digest
 from tools.walk.compare import differences
 from tools.walk.images import BODIES, CONTENTS, DIGESTS, IMAGES
 from tools.walk.names import Names, numbers_in
+from twinhull.kit.clock import SystemClock
 
 STEPS: Final = Path(__file__).with_name("steps.toml")
 # How the recording writes several headers of one name.
@@ -23,6 +25,9 @@ CSRF: Final = "x-harbor-csrf-token"
 _STEP: Final = re.compile(r"(\S+) ([A-Z]+) (\S+)(?: (\{.*\}))?(?: => ([0-9]+))?")
 _PUSH: Final = re.compile(r"push (\S+) (\S+):(\S+) (\S+)")
 _LEARN: Final = re.compile(r"learn (\S+) ([0-9]+) (.*)")
+_WAIT: Final = re.compile(r"wait (\S+) (\S+) (\w+)=(\S+)")
+_WAIT_S: Final = 60.0
+_LOOK_S: Final = 0.05
 _PASSWORD: Final = re.compile(r"/api/v2\.0/users/([0-9]+)/password")
 
 
@@ -77,6 +82,7 @@ class Walker:
         self._wrong_password = frozenset(steps["wrong_password"])
         self._names = Names(DIGESTS, {"http://127.0.0.3:80": f"http://{peer}"})
         self._csrf = ""
+        self._clock = SystemClock()
         # Steps that did not do what they should: later rows then differ because of them.
         self.failed_steps: list[str] = []
         # By the recording's id of the upload session.
@@ -139,6 +145,9 @@ class Walker:
             except RuntimeError as error:
                 self.failed_steps.append(f"{line}: {error}")
             return
+        if wanted := _WAIT.fullmatch(line):
+            self._wait(line, wanted[1], wanted[2], {wanted[3]: wanted[4]})
+            return
         learned = _LEARN.fullmatch(line)
         step = _STEP.fullmatch(learned[3] if learned else line)
         if step is None:
@@ -162,6 +171,20 @@ class Walker:
             self.failed_steps.append(f"{line}: {reply.status} {reply.content[:200]!r}")
         elif learned:
             self._names.learn(learned[1], int(learned[2]), int(found[0]["id"]))
+
+    def _wait(self, line: str, who: str, path: str, wanted: Mapping[str, str]) -> None:
+        """Ask until what is found, or the first of a list, has this field; a step that failed when it never has."""
+        until_s = self._clock.monotonic_s() + _WAIT_S
+        while True:
+            reply = self._client.send("GET", self._names.path(path), self._client.authorization(who))
+            found = reply.json()
+            first = found[0] if isinstance(found, list) and found else found
+            if isinstance(first, dict) and all(str(first.get(name)) == value for name, value in wanted.items()):
+                return
+            if self._clock.monotonic_s() > until_s:
+                self.failed_steps.append(f"{line}: {reply.status} {reply.content[:200]!r}")
+                return
+            time.sleep(_LOOK_S)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
