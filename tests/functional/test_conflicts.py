@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, make_user, rows, site
+from tests.support.described import require_described
 from tests.support.metadata import exchange, open_sqlite
 from twinhull.kit.clock import ManualClock, SystemClock
 from twinhull.metadata.migrate import migrate
@@ -54,6 +55,7 @@ async def test_conflict_is_listed_with_what_was_written_and_what_holds(site: Acc
     assert (conflict["winner"], conflict["acknowledged"]) == ("theirs@x", False)
     assert [(one["value"], one["node"]) for one in conflict["candidates"]] == [("ours@x", site.store.node), ("theirs@x", "n2")]
     assert await site.admin.ok(200, "GET", f"{CONFLICTS}/{conflict['id']}") == conflict
+    require_described("GET", "/conflicts/{conflict_id}", 200, conflict)
     # The other node calls it the same.
     with peer.read() as connection:
         assert [row.id for row in connection.exec_driver_sql("SELECT id FROM conflicts")] == [conflict["id"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from importlib.metadata import version
 from typing import Final
 
 from twinhull.harbor.errors import render
@@ -13,6 +14,7 @@ from twinhull.metadata.places import Place, places_of
 from twinhull.metadata.store import Store
 from twinhull.observe.stop_mark import StopMark
 from twinhull.portal.cluster import ClusterApi
+from twinhull.portal.openapi import description_routes
 from twinhull.portal.replication import ReplicationApi
 from twinhull.replication.remote import RemotePeers
 from twinhull.replication.threads import in_thread
@@ -48,7 +50,7 @@ def own_face(
     return Mounted(
         name="twinhull",
         prefixes=(f"{ROOT}/",),
-        face=routed(ROOT, [*cluster.routes(), *replication.routes()]),
+        face=routed(ROOT, [*cluster.routes(), *replication.routes(), *description_routes(ROOT, version("twinhull"))]),
         render_error=render,
         admit=admission,
     )
