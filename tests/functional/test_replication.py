@@ -11,6 +11,7 @@ import pytest
 from tests.support.images import OCI_INDEX, Content, artifact, image, index
 from tests.support.plain_registry import SECRET, USER, PlainRegistry, plain_registry
 from tests.support.pushes import check_pull, digest_of_tag, push, put_manifest
+from tests.support.receiver import running_receiver
 from tests.support.registry_client import Repository
 from tests.support.replications import Desk, wait_for
 from tests.support.single import running_node
@@ -235,6 +236,62 @@ class TestPulls:
     def test_nothing_is_picked_where_there_is_nothing(self, here: Desk, harbor: int) -> None:
         execution = here.carried_out(here.add_policy(src_registry=harbor, filters={"name": "nobody/**"}))
         assert execution["total"] == 0
+
+
+class TestWebhooks:
+    def test_the_end_of_a_task_is_told_in_harbors_words(self, here: Desk, there: Desk, harbor: int, team: str) -> None:
+        push(here.repository(f"{team}/app"), ONE, "v1")
+        push(here.repository(f"{team}/app"), TWO, "v2")
+        policy = here.add_policy(dest_registry=harbor, filters={"name": f"{team}/**"}, description="to the others")
+        with running_receiver() as receiver:
+            body = {"name": "hook", "targets": [{"type": "http", "address": receiver.url}], "event_types": ["REPLICATION"]}
+            number = here.get(f"/projects/{team}")["project_id"]
+            here.ask("POST", f"/projects/{number}/webhook/policies", {**body, "enabled": True}).expect(201)
+            execution = here.carried_out(policy)
+            wait_for(lambda: receiver.deliveries, "the webhook")
+            told = receiver.deliveries[0].body
+        assert (told["type"], told["operator"], set(told["event_data"])) == ("REPLICATION", "MANUAL", {"replication"})
+        replication = told["event_data"]["replication"]
+        assert isinstance(replication.pop("execution_timestamp"), int)
+        registry = here.get(f"/registries/{harbor}")["name"]
+        assert replication == {
+            "harbor_hostname": "127.0.0.1",
+            "job_status": "Success",
+            "description": "to the others",
+            "policy_creator": "admin",
+            "artifact_type": "artifact",
+            "authentication_type": "basic",
+            "override_mode": True,
+            "trigger_type": "MANUAL",
+            "src_resource": {"registry_type": "harbor", "endpoint": f"http://{here.address}", "namespace": team},
+            "dest_resource": {
+                "registry_name": registry,
+                "registry_type": "harbor",
+                "endpoint": f"http://{there.address}",
+                "namespace": team,
+            },
+            "successful_artifact": [{"type": "artifact", "status": "Success", "name_tag": "app [2 item(s) in total]"}],
+        }
+        assert execution["total"] == 1
+
+    def test_a_pull_that_fails_is_told_to_the_project_that_it_was_for(
+        self, here: Desk, plain: PlainRegistry, team: str
+    ) -> None:
+        push(plain.repository(f"{team}/app"), ONE, "v1")
+        registry = here.add_registry("docker-registry", plain.url, user=USER, secret=SECRET)
+        policy = here.add_policy(src_registry=registry, filters={"name": f"{team}/app"})
+        quota = here.get(f"/quotas?reference=project&reference_id={here.get(f'/projects/{team}')['project_id']}")[0]
+        here.ask("PUT", f"/quotas/{quota['id']}", {"hard": {"storage": 1000}}).expect(200)
+        with running_receiver() as receiver:
+            body = {"name": "hook", "targets": [{"type": "http", "address": receiver.url}], "event_types": ["REPLICATION"]}
+            number = here.get(f"/projects/{team}")["project_id"]
+            here.ask("POST", f"/projects/{number}/webhook/policies", {**body, "enabled": True}).expect(201)
+            assert here.ended(here.start(policy))["status"] == "Failed"
+            wait_for(lambda: receiver.deliveries, "the webhook")
+            replication = receiver.deliveries[0].body["event_data"]["replication"]
+        assert replication["job_status"] == "Error"
+        assert replication["src_resource"]["endpoint"] == plain.url
+        assert [one["name_tag"] for one in replication["failed_artifact"]] == ["app [1 item(s) in total]"]
 
 
 class TestEvents:

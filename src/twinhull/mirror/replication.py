@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from twinhull.auth.acting import acts
 from twinhull.auth.sealing import Sealer
+from twinhull.catalog.events import Entrance, tell
 from twinhull.catalog.foreign import endpoint_of
 from twinhull.catalog.replication import VENDOR
 from twinhull.jobs.access import Access
@@ -21,12 +22,14 @@ from twinhull.kit.errors import Denied, Futile, QuotaExceeded, TooMany, Twinhull
 from twinhull.metadata.documents import Document, find_by_id
 from twinhull.metadata.executions import UNFINISHED, Execution, Task, list_executions
 from twinhull.metadata.filtering import AnyOf, Wanted
+from twinhull.metadata.transaction import Transaction
 from twinhull.mirror.copying import Copying, Order
 from twinhull.mirror.harbor import HarborRegistry
 from twinhull.mirror.local import ACTOR, LocalRegistry
 from twinhull.mirror.plain import PlainRegistry
 from twinhull.mirror.selection import Candidate, Selection, destination_of, resource_name
 from twinhull.mirror.sides import Destination, Source
+from twinhull.mirror.telling import replication_event
 from twinhull.records.kinds import REGISTRY, REPLICATION_POLICY
 from twinhull.records.merge import Value
 
@@ -70,11 +73,12 @@ class Replication(Job):
     retry = Retry(first_s=2.0)
     is_taken_over = True
 
-    def __init__(self, local: LocalRegistry, access: Access, sealer: Sealer) -> None:
-        """Take this cluster's own registry, where policies are read, and what unseals the other side's secret."""
+    def __init__(self, local: LocalRegistry, access: Access, sealer: Sealer, entrance: Entrance) -> None:
+        """Take this cluster's own registry, where policies are read, what unseals the other side's secret, and our address."""
         self._local = local
         self._access = access
         self._sealer = sealer
+        self._entrance = entrance
         # By registry, in which repository there blobs have been seen, so that another can be given them without sending.
         self._homes: dict[int, dict[Digest, str]] = {}
 
@@ -125,6 +129,21 @@ class Replication(Job):
             raise _told(error, execution) from error
         return {"figures": asdict(copying.figures)}
 
+    def task_ended(self, transaction: Transaction, execution: Execution, task: Task, status: str) -> None:
+        """Tell the webhooks of the project on this side."""
+        orders = _find_orders(transaction.connection, execution)
+        if orders is not None:
+            event = replication_event(
+                execution=execution,
+                task=task,
+                status=status,
+                policy=orders.policy,
+                registry=orders.registry,
+                entrance=self._entrance,
+                now_ms=transaction.now_ms(),
+            )
+            tell(transaction, event)
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _copy_all(self, copying: Copying, wanted: AsyncIterator[Candidate], log: TaskLog, execution: Execution) -> None:
@@ -144,17 +163,10 @@ class Replication(Job):
             raise Futile(f"{len(failures)} could not be copied; the first: {failures[0]}") from failures[0]
 
     async def _orders(self, execution: Execution) -> _Orders:
-        def read(connection: Connection) -> _Orders:
-            policy = find_by_id(connection, REPLICATION_POLICY, execution.vendor_id)
-            if policy is None:
-                raise Futile(f"the policy {execution.vendor_id} was deleted")
-            number = int(policy.fields.get("dest_registry_id") or policy.fields.get("src_registry_id") or 0)
-            registry = find_by_id(connection, REGISTRY, number)
-            if registry is None:
-                raise Futile(f"the registry {number} was deleted")
-            return _Orders(policy=policy, registry=registry)
-
-        return await self._access.read(read)
+        orders = await self._access.read(lambda connection: _find_orders(connection, execution))
+        if orders is None:
+            raise Futile(f"the policy {execution.vendor_id}, or its registry, was deleted")
+        return orders
 
     async def _require_alone(self, execution: Execution) -> None:
         unfinished = Wanted(conditions={"status": AnyOf(UNFINISHED)})
@@ -177,6 +189,13 @@ class Replication(Job):
             yield (self._local, other) if orders.is_push else (other, self._local)
         finally:
             await other.close()
+
+
+def _find_orders(connection: Connection, execution: Execution) -> _Orders | None:
+    policy = find_by_id(connection, REPLICATION_POLICY, execution.vendor_id)
+    fields = policy.fields if policy is not None else {}
+    registry = find_by_id(connection, REGISTRY, int(fields.get("dest_registry_id") or fields.get("src_registry_id") or 0))
+    return _Orders(policy=policy, registry=registry) if policy is not None and registry is not None else None
 
 
 def copy_task(policy: Document, source: str, destination: str, count: int, items: Sequence[Candidate] | None = None) -> NewTask:

@@ -36,7 +36,7 @@ class Jobs:
         sealer = Sealer(trust.cluster_keys)
         jobs: Sequence[Job] = [
             Delivering(Courier(), access, sealer, concurrency=settings.jobs.workers_max),
-            Replication(own, access, sealer),
+            Replication(own, access, sealer, entrance_of(settings)),
         ]
         schedules: Sequence[Schedules] = [scheduled_replications]
         self._runner = JobRunner(jobs, access, jitter=jitter)
