@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import http.client
+import http.server
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,7 @@ from tests.support.images import Content, image, index
 from tests.support.nodes import Cluster, eventually, new_name
 from tests.support.proxied import Upstream, make_proxy, running_upstream, wait_kept
 from tests.support.pushes import check_pull, push, put_manifest, reading
+from twinhull.kit.clock import SystemClock
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstre
 def upstream(shared_upstream: Upstream) -> Iterator[Upstream]:
     """A docker-registry; whatever the test does to its line is mended afterwards."""
     yield shared_upstream
-    shared_upstream.line.mend()
+    shared_upstream.mend()
 
 
 def new_image(size: int = 0) -> Content:
@@ -55,7 +58,10 @@ def test_what_is_pulled_through_one_node_is_on_all_of_them(pair: Cluster, upstre
     assert [(one["digest"], one["tags"][0]["name"]) for one in shown] == [(content.digest, "kept")]
     pushed = a.repository(f"{project}/team/app").client.request("POST", f"/v2/{project}/team/app/blobs/uploads/")
     pushed.refused(403, "DENIED")
-    assert a.manage("DELETE", f"/projects/{project}/repositories/team%252Fapp/artifacts/{content.digest}").status == 200
+    shown_path = f"/projects/{project}/repositories/team%252Fapp"
+    # Also the first pull, of what was not here yet.
+    eventually(lambda: json.loads(a.manage("GET", shown_path).body)["pull_count"] == 1 + 2 * len(pair), what="pulls counted")
+    assert a.manage("DELETE", f"{shown_path}/artifacts/{content.digest}").status == 200
     assert b.repository(f"{project}/team/app").get("manifests/kept").status == 404
 
 
@@ -132,9 +138,11 @@ def test_index_is_kept_with_those_of_its_images_that_were_pulled(pair: Cluster, 
         assert upstream.url in str(missing.body)
     shown = json.loads(a.manage("GET", f"/projects/{project}/repositories/team%252Findex/artifacts/v1").expect(200).body)
     assert [one["child_digest"] for one in shown["references"]] == [chosen.digest]
-    for node in pair:
-        assert node.ask("POST", "/verify", {}) is not None
-    upstream.line.mend()
+    told = a.ask("POST", "/verify", {"deep": True})
+    assert (told["equal"], told["faults"]) == (True, [])
+    places = json.loads(a.manage("GET", f"/api/twinhull/v1/replication?digest={content.digest}").expect(200).body)
+    assert places["everywhere"], places
+    upstream.mend()
     check_pull(a.repository(name), other, other.digest)
     wait_kept(b, name, other.digest, other.digest)
 
@@ -143,7 +151,7 @@ def test_upstream_that_is_gone_is_named_when_nothing_is_cached(pair: Cluster, up
     a, _ = pair
     project = upstream.proxy(a)
     repository = a.repository(f"{project}/team/never")
-    for line in (upstream.line.mend, upstream.line.cut):
+    for line in (upstream.mend, upstream.line.cut):
         line()
         refused = repository.get("manifests/v1").refused(404, "MANIFEST_UNKNOWN")
         assert upstream.url in str(refused.body)
@@ -179,7 +187,7 @@ def test_blob_goes_on_where_it_was_when_upstream_broke_off(pair: Cluster, upstre
         assert answer.status == 200
         begun = answer.read(4 * MB)
         eventually(lambda: not upstream.line.is_open, what="upstream broke off")
-        upstream.line.mend()
+        upstream.mend()
         assert begun + answer.read() == layer.content
     # All of it once, and the head of what was on its way when it broke.
     assert upstream.registry.asked("GET", f"/team/broken/blobs/{layer.digest}") == 2
@@ -194,7 +202,7 @@ def test_reader_is_cut_off_when_upstream_stays_away_and_can_go_on_later(pair: Cl
     upstream.line.allow("back", 5 * MB)
     with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
         answer.read()
-    upstream.line.mend()
+    upstream.mend()
     headers = {"Range": f"bytes={3 * MB}-"}
     rest = a.repository(name).get(f"blobs/{layer.digest}", headers=headers).expect(206)
     assert rest.body == layer.content[3 * MB :]
@@ -213,7 +221,7 @@ def test_part_of_a_cold_blob_does_not_wait_for_all_of_it(pair: Cluster, upstream
         assert part.body == layer.content[start : end + 1]
         assert part.header("Content-Range") == f"bytes {start}-{end}/{len(layer.content)}"
     assert not a.has_blob(layer.digest)
-    upstream.line.mend()
+    upstream.mend()
     eventually(lambda: a.has_blob(layer.digest), what="all of it came")
 
 
@@ -226,7 +234,7 @@ def test_node_killed_in_the_middle_has_nothing_half_done(pair: Cluster, upstream
     a.repository(name).get("manifests/v1").expect(200)
     eventually(lambda: any((a.data_dir / "uploads").iterdir()), what="bytes are coming")
     a.kill()
-    upstream.line.mend()
+    upstream.mend()
     a.start()
     assert b.manage("GET", f"/projects/{name.partition('/')[0]}/repositories/team%252Fkilled/artifacts/v1").status == 404
     check_pull(a.repository(name), content, "v1")
@@ -251,7 +259,7 @@ def test_node_of_ours_is_upstream_too(pair: Cluster) -> None:
     a, b = pair
     content, name = new_image(), new_name()
     push(a.repository(name), content, "v1")
-    project = make_proxy(b, f"http://{a.address}", kind="harbor")
+    project = make_proxy(b.manage, f"http://{a.address}", kind="harbor")
     check_pull(b.repository(f"{project}/{name}"), content, "v1")
     wait_kept(a, f"{project}/{name}", "v1", content.digest)
 
@@ -275,6 +283,90 @@ def test_private_upstream_is_asked_with_its_credentials(pair: Cluster, tmp_path_
         # Where the secret comes by the log, sealed.
         check_pull(b.repository(name), content, "v1")
         wait_kept(a, name, "v1", content.digest)
-        open_name = f"{make_proxy(a, upstream.url)}/team/private"
+        open_name = f"{make_proxy(a.manage, upstream.url)}/team/private"
         refused = a.repository(open_name).get("manifests/v1").refused(404, "MANIFEST_UNKNOWN")
         assert "refuses" in str(refused.body) or "credentials" in str(refused.body)
+
+
+def test_tags_are_those_that_are_here_and_those_that_are_there(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image()
+    there = upstream.registry.repository("team/tags")
+    for tag in ("v1", "v2", "v3"):
+        push(there, content, tag)
+    name = f"{upstream.proxy(a)}/team/tags"
+    assert b.repository(name).tags() == ["v1", "v2", "v3"]
+    assert b.repository(name).tags(query=[("n", "1"), ("last", "v1")]) == ["v2"]
+    check_pull(a.repository(name), content, "v2")
+    wait_kept(b, name, "v2", content.digest)
+    upstream.line.cut()
+    assert b.repository(name).tags() == ["v2"]
+
+
+def test_wrong_bytes_are_handed_on_to_nobody_as_a_whole_and_not_kept(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(3 * MB)
+    push(upstream.registry.repository("team/spoilt"), content, "v1")
+    layer = content.blobs[1]
+    upstream.spoil(layer.digest)
+    name = f"{upstream.proxy(a)}/team/spoilt"
+    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    assert not a.has_blob(layer.digest)
+    assert not list((a.data_dir / "uploads").iterdir())
+
+
+class _Busy(http.server.BaseHTTPRequestHandler):
+    """A registry that wants to be asked nothing more."""
+
+    def do_HEAD(self) -> None:
+        """Say so."""
+        self.send_response(429)
+        self.send_header("Retry-After", "30")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """Say so."""
+        self.do_HEAD()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def busy() -> Iterator[str]:
+    """The address of such a registry."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_busy_or_slow_upstream_is_no_reason_not_to_serve_what_is_here(pair: Cluster, upstream: Upstream, busy: str) -> None:
+    a, b = pair
+    content = new_image()
+    push(upstream.registry.repository("team/busy"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/busy"
+    check_pull(a.repository(name), content, "v1")
+    wait_kept(b, name, "v1", content.digest)
+    upstream.line.plugged = {"back"}
+    check_pull(b.repository(name), content, "v1")
+    upstream.line.plugged = set()
+    upstream.line.drop()
+    upstream.line.target = busy
+    check_pull(a.repository(name), content, "v1")
+    refused = a.repository(name).get("manifests/v2").refused(429, "TOOMANYREQUESTS")
+    assert upstream.url in str(refused.body)
+
+
+def test_speed_of_a_project_holds_for_what_it_brings(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = new_image(MB)
+    push(upstream.registry.repository("team/slowly"), content, "v1")
+    name = f"{upstream.proxy(a, proxy_speed_kb='500')}/team/slowly"
+    began_s = SystemClock().monotonic_s()
+    assert a.repository(name).get(f"blobs/{content.blobs[1].digest}").expect(200).body == content.blobs[1].content
+    assert SystemClock().monotonic_s() - began_s > 1.0

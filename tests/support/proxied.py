@@ -6,10 +6,12 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from tests.support.line import Line
 from tests.support.plain_registry import SECRET, USER, PlainRegistry
 from tests.support.real_node import RealNode, eventually
+from tests.support.registry_client import Answer
 
 
 class Upstream:
@@ -21,7 +23,21 @@ class Upstream:
         self.registry.start()
         self.line = Line()
         self.line.target = self.registry.address
+        self._directory = directory
         self._private = private
+
+    def mend(self) -> None:
+        """Let the line lead to the registry again, and pass everything."""
+        self.line.target = self.registry.address
+        self.line.mend()
+
+    def spoil(self, digest: str) -> None:
+        """Change a blob behind the registry's back, so that it sends other bytes than the digest says."""
+        name = digest.partition(":")[2]
+        path = self._directory / "data/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
 
     @property
     def url(self) -> str:
@@ -35,18 +51,26 @@ class Upstream:
 
     def proxy(self, node: RealNode, **metadata: str) -> str:
         """Make a project on the node that stands for it, open to anybody, and return its name."""
-        return make_proxy(node, self.url, private=self._private, **metadata)
+        return make_proxy(node.manage, self.url, private=self._private, **metadata)
 
 
-def make_proxy(node: RealNode, url: str, *, private: bool = False, kind: str = "docker-registry", **metadata: str) -> str:
+class Manage(Protocol):
+    """Asks a node's management API as its administrator."""
+
+    def __call__(self, method: str, path: str, body: object = None) -> Answer:
+        """Return the answer."""
+        ...
+
+
+def make_proxy(manage: Manage, url: str, *, private: bool = False, kind: str = "docker-registry", **metadata: str) -> str:
     """Make an endpoint and a public project that stands for it, and return the project's name."""
     name = f"px{secrets.token_hex(5)}"
     credential = {"type": "basic", "access_key": USER, "access_secret": SECRET} if private else {}
     body = {"name": name, "type": kind, "url": url, "insecure": True, "credential": credential}
-    made = node.manage("POST", "/registries", body).expect(201)
+    made = manage("POST", "/registries", body).expect(201)
     number = int((made.header("Location") or "").rpartition("/")[2])
     described = {"project_name": name, "registry_id": number, "metadata": {"public": "true", **metadata}}
-    node.manage("POST", "/projects", described).expect(201)
+    manage("POST", "/projects", described).expect(201)
     return name
 
 

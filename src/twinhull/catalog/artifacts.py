@@ -39,10 +39,11 @@ _Headers = list[tuple[bytes, bytes]]
 class StoredManifest:
     """A manifest's exact bytes and what goes out with them. Immutable; shared by all requests for it."""
 
-    __slots__ = ("content", "digest", "headers", "media_type")
+    __slots__ = ("coming", "content", "digest", "headers", "media_type")
 
-    def __init__(self, digest: Digest, media_type: str, content: bytes) -> None:
-        """Take what the metadata has."""
+    def __init__(self, digest: Digest, media_type: str, content: bytes, *, coming: bool = False) -> None:
+        """Take what the metadata has, or another registry from which it is coming here."""
+        self.coming = coming
         self.digest = digest
         self.media_type = media_type
         self.content = content
@@ -193,7 +194,7 @@ class Artifacts:
                 raise
             raise _unknown(repository, reference, error) from error
         if said.content:
-            return StoredManifest(said.digest, said.media_type, said.content)
+            return StoredManifest(said.digest, said.media_type, said.content, coming=True)
         return here if said.digest == have else await self._look_up(repository, said.digest, keeps_tag=False)
 
     async def _find(self, repository: str, reference: str | Digest) -> bool:
@@ -228,13 +229,21 @@ class Artifacts:
         return found
 
     async def tags(self, repository: str, last: str, limit: int) -> list[str]:
-        """Return tags after `last` in the order of their bytes, or raise RepositoryUnknown."""
+        """Return tags after `last` in the order of their bytes, or raise RepositoryUnknown.
+
+        In a project that stands for another registry's content they are those that are here and those that are there.
+        """
+        there: list[str] = []
+        if await self._upstreams.stands_for(project_of(repository)):
+            there = [name for name in await self._upstreams.tags(repository) if name > last]
 
         def read(connection: Connection) -> list[str] | None:
             names = content.tags_page(connection, repository, last, limit)
-            return names if names or content.has_repository(connection, repository) else None
+            return names if names or there or content.has_repository(connection, repository) else None
 
         names = await self._read_list(read)
+        if names is not None and there:
+            names = sorted({*names, *there})[:limit]
         if names is None:
             raise RepositoryUnknown(detail={"name": repository})
         return names

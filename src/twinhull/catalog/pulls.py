@@ -34,6 +34,8 @@ FIRST_FLUSH_S: Final = 1.0
 PULLED_MAX: Final = 20_000
 # So many who pulled the same are told apart in an interval.
 _DEEDS_MAX: Final = 1000
+# What is pulled through from another registry is waited for so long, until it is here to be counted.
+_COMING_MS: Final = 30 * 60 * 1000
 # Who pulls without a name, as callers are called.
 ANONYMOUS: Final = "anonymous"
 
@@ -47,6 +49,8 @@ class _Pulled:
     deeds: Counter[tuple[str, str]] = field(default_factory=Counter)
     # Who took it as a chart, and in which version; these are no pulls of the artifact.
     charts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # It was handed on before it was here.
+    coming: bool = False
 
 
 class Pulls:
@@ -61,11 +65,15 @@ class Pulls:
         self._pulled: dict[tuple[str, str], _Pulled] = {}
         self._has_any = asyncio.Event()
 
-    def count(self, repository: str, digest: str, tag: str = "", *, user: str = "") -> None:
-        """Count a pull of a manifest, by a tag or by its digest; with a user's name, note it for the audit log too."""
+    def count(self, repository: str, digest: str, tag: str = "", *, user: str = "", coming: bool = False) -> None:
+        """Count a pull of a manifest, by a tag or by its digest; with a user's name, note it for the audit log too.
+
+        One that is still coming from another registry is counted when it is here.
+        """
         pulled = self._noted(repository, digest)
         if pulled is None:
             return
+        pulled.coming = pulled.coming or coming
         pulled.count += 1
         if tag:
             pulled.tags[tag] = pulled.last_ms
@@ -107,13 +115,16 @@ class Pulls:
         pulled, self._pulled = self._pulled, {}
         self._has_any.clear()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, pulled)
+            coming = await asyncio.get_running_loop().run_in_executor(self._executor, self._write, pulled)
         except TwinhullError as error:
             _log.warning("pulls not written yet", artifacts=len(pulled), reason=error.message)
             self._put_back(pulled)
+        else:
+            self._put_back(coming)
 
     def _put_back(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
-        self._has_any.set()
+        if pulled:
+            self._has_any.set()
         for key, before in pulled.items():
             after = self._pulled.setdefault(key, _Pulled())
             after.count += before.count
@@ -121,8 +132,11 @@ class Pulls:
             after.tags = before.tags | after.tags
             after.deeds += before.deeds
             after.charts += before.charts
+            after.coming = after.coming or before.coming
 
-    def _write(self, pulled: dict[tuple[str, str], _Pulled]) -> None:
+    def _write(self, pulled: dict[tuple[str, str], _Pulled]) -> dict[tuple[str, str], _Pulled]:
+        """Write down what is here, and return what is still coming."""
+        coming: dict[tuple[str, str], _Pulled] = {}
         whole: dict[str, _Pulled] = {}
         # By project and type of event, whether anybody wants to be told.
         asked: dict[tuple[str, str], bool] = {}
@@ -131,6 +145,8 @@ class Pulls:
             for (repository, digest), each in pulled.items():
                 # It may be gone by now.
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
+                    if each.coming and transaction.now_ms() - each.last_ms < _COMING_MS:
+                        coming[repository, digest] = each
                     continue
                 for event in self._events(repository, digest, each):
                     named = event.project, event.type
@@ -148,6 +164,7 @@ class Pulls:
                 of_all.last_ms = max(of_all.last_ms, each.last_ms)
             for repository, of_all in whole.items():
                 _add(transaction, pulls_key(repository, "", transaction.node), of_all)
+        return coming
 
     def _events(self, repository: str, digest: str, pulled: _Pulled) -> Iterator[Event]:
         """Yield what webhooks tell of it: once for each who pulled it and each name, however often that was."""

@@ -93,10 +93,15 @@ def require_pushable(connection: Connection, project: str) -> None:
         raise Denied(f"denied: can not push artifact to a proxy project: {project}")
 
 
+def is_proxied(connection: Connection, project: str) -> bool:
+    """Tell whether the project lives and stands for another registry's content."""
+    found = connection.execute(_PROJECT, {"project": project}).first()
+    return found is not None and bool(found[0])
+
+
 def require_proxied(connection: Connection, project: str) -> None:
     """Raise ProjectUnknown unless the project lives and stands for another registry's content."""
-    found = connection.execute(_PROJECT, {"project": project}).first()
-    if found is None or not found[0]:
+    if not is_proxied(connection, project):
         raise ProjectUnknown(f"proxy project {project!r} not found")
 
 

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from twinhull.metadata import members
+from twinhull.kit.reference import project_of
+from twinhull.metadata import content, members
 from twinhull.metadata.tables.content import blob_links, manifest_blobs, manifests
 from twinhull.records.kinds import BLOB, MANIFEST, content_key
 
@@ -49,6 +50,9 @@ def _of_manifest(connection: Connection, repository: str, digest: str) -> Place:
             if child not in seen:
                 seen.add(child)
                 due.append(child)
+    if content.is_proxied(connection, project_of(repository)):
+        # Of what came from another registry, indexes list what nobody has pulled yet.
+        seen &= content.visible_manifests(connection, repository, seen).keys()
     return Place(
         repository=repository,
         records=[(MANIFEST.name, content_key(repository, manifest)) for manifest in sorted(seen)],

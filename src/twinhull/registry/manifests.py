@@ -54,7 +54,8 @@ class ManifestHandlers:
             looks = request.scope["method"] == "HEAD"
             found = await self._artifacts.pull(repository, parse_manifest_reference(reference), look_only=looks)
         if request.scope["method"] == "GET" and not request.header(b"user-agent").startswith(_REPLICATION):
-            self._pulls.count(repository, found.digest, "" if ":" in reference else reference, user=caller.name)
+            tag = "" if ":" in reference else reference
+            self._pulls.count(repository, found.digest, tag, user=caller.name, coming=found.coming)
         if matches_etag(request, found.digest):
             return Answer(304, [API_VERSION, digest_header(found.digest), etag(found.digest)])
         headers = _headers(found)[":" in reference]
