@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.support.collections import run_gc
 from tests.support.images import OCI_EMPTY, OCI_LAYER, OCI_MANIFEST, encode, image, random_bytes, sha256
 from tests.support.nodes import Cluster, ClusterNode, eventually, new_name
@@ -42,6 +44,22 @@ def test_blob_without_a_manifest_goes_from_both_nodes_and_images_stay(pair: Clus
     for node in (a, b):
         check_pull(node.repository(name), held, "v1")
     assert a.ask("POST", "/verify")["equal"]
+
+
+def test_collection_that_one_node_does_is_seen_and_stopped_on_the_other(pair: Cluster) -> None:
+    a, b = pair
+    body = {"schedule": {"type": "Manual"}, "parameters": {"dry_run": True, "delete_untagged": False}}
+    path = a.manage("POST", "/system/gc/schedule", body).expect(201).header("Location")
+    assert path is not None
+    # At once, on whichever node the entrance would ask.
+    shown = json.loads(b.manage("GET", path).expect(200).body)
+    assert path.endswith(f"/{shown['id']}")
+    eventually(lambda: json.loads(b.manage("GET", path).body)["job_status"] == "Success", what="done, and known here")
+    assert b"would remove" in b.manage("GET", f"{path}/log").expect(200).body
+    assert shown["id"] in {one["id"] for one in json.loads(b.manage("GET", "/system/gc?page_size=100").expect(200).body)}
+    b.manage("PUT", path).expect(200)
+    other = b.manage("POST", "/system/gc/schedule", body).expect(201).header("Location")
+    assert other != path
 
 
 def test_young_blob_stays(pair: Cluster) -> None:

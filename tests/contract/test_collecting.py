@@ -1,4 +1,4 @@
-"""The worker takes orders from a table, makes its own by schedule, and writes down how each collection ended."""
+"""The worker takes orders from the log, makes its own by schedule, and writes down how each collection ended."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from twinhull.catalog.schedules import GC
 from twinhull.config.settings import GcSettings
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from twinhull.metadata import garbage_collections as collections
+from twinhull.metadata.executions import STOP_ASKED
+from twinhull.metadata.filtering import EVERYTHING
 from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
-from twinhull.records.kinds import SCHEDULE
+from twinhull.records.kinds import EXECUTION, SCHEDULE, owned_key
 from twinhull.upkeep.collecting import Collecting
 from twinhull.upkeep.gc_orders import GcOrders
 
@@ -64,12 +66,12 @@ class Office:
     def latest(self) -> Collection:
         """Return the collection that was ordered last."""
         with self.site.store.read() as connection:
-            return collections.latest_collections(connection, 1)[0]
+            return collections.latest_collections(connection, self.site.store.node, 1)[0]
 
     def count(self) -> int:
         """Return how many collections there are."""
         with self.site.store.read() as connection:
-            return collections.count_collections(connection)
+            return collections.list_collections(connection, EVERYTHING)[1]
 
 
 @pytest.fixture
@@ -189,6 +191,16 @@ async def test_order_that_is_stopped_before_it_begins_is_never_begun(office: Off
     assert await office.worker.work() is None
 
 
+async def test_order_that_another_node_wants_stopped_is_never_begun(office: Office) -> None:
+    key = owned_key(office.site.store.node, await office.order())
+    # As a peer's change has it, which this node's log brings.
+    await office.site.access.write(lambda transaction: transaction.put(EXECUTION, key, {STOP_ASKED: True}))
+    assert office.latest().status is Status.STOPPING
+    await office.work()
+    assert office.latest().status is Status.STOPPED
+    assert not office.latest().started_ms
+
+
 async def test_collection_under_way_at_a_restart_has_failed(office: Office, settings: GcSettings) -> None:
     office.site.blob("garbage", APP)
     await office.order(grace_s=0)
@@ -197,7 +209,7 @@ async def test_collection_under_way_at_a_restart_has_failed(office: Office, sett
     assert office.latest().status is Status.RUNNING
     office.worker = office.restarted(settings)
     office.orders = GcOrders(office.worker, office.site.access)
-    await office.site.access.write(lambda one: collections.fail_unfinished(one.connection, office.site.clock.unix_ms()))
+    await office.site.access.write(collections.fail_unfinished)
     assert (office.latest().status, office.latest().error) == (Status.FAILED, "the node was stopped meanwhile")
     await office.order()
     await office.work()

@@ -74,7 +74,7 @@ class World:
         robot = await node.admin.ok(201, "POST", "/robots", robot_body("ci", "elsewhere"))
         await node.admin.ok(201, "POST", "/robots", robot_body(SECRET, SECRET))
         with node.store.write() as transaction:
-            order_collection(transaction.connection, Order(), transaction.now_ms())
+            order_collection(transaction, Order())
         return {
             "admin": node.admin,
             "plain": node.user("plain", PASSWORD),

@@ -15,15 +15,15 @@ __all__ = ["site"]
 
 ADMINS = [
     ("GET", "/system/gc"),
-    ("GET", "/system/gc/1"),
-    ("PUT", "/system/gc/1"),
-    ("GET", "/system/gc/1/log"),
+    ("GET", "/system/gc/{number}"),
+    ("PUT", "/system/gc/{number}"),
+    ("GET", "/system/gc/{number}/log"),
     ("GET", "/system/gc/schedule"),
     ("GET", "/system/purgeaudit/schedule"),
     ("GET", "/jobservice/pools"),
     ("GET", "/jobservice/pools/all/workers"),
-    ("PUT", "/jobservice/jobs/gc-1"),
-    ("GET", "/jobservice/jobs/gc-1/log"),
+    ("PUT", "/jobservice/jobs/gc-{number}"),
+    ("GET", "/jobservice/jobs/gc-{number}/log"),
     ("GET", "/jobservice/queues"),
     ("PUT", "/jobservice/queues/GARBAGE_COLLECTION"),
     ("GET", "/security/summary"),
@@ -36,17 +36,17 @@ ADMINS = [
 
 def order(site: AccountsNode, wanted: Order | None = None, *, behind: int = 0) -> int:
     with site.store.write() as transaction:
-        return queries.order_collection(transaction.connection, wanted or Order(), transaction.now_ms(), behind=behind)
+        return queries.order_collection(transaction, wanted or Order(), behind=behind)
 
 
 def begin(site: AccountsNode) -> None:
     with site.store.write() as transaction:
-        queries.begin_collection(transaction.connection, transaction.now_ms())
+        queries.begin_collection(transaction)
 
 
 def end(site: AccountsNode, number: int, status: Status = Status.DONE) -> None:
     with site.store.write() as transaction:
-        queries.end_collection(transaction.connection, number, status, Outcome(blobs=3), now_ms=transaction.now_ms())
+        queries.end_collection(transaction, number, status, Outcome(blobs=3))
 
 
 async def shown(site: AccountsNode, number: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ async def shown(site: AccountsNode, number: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("method", "path"), ADMINS)
 async def test_only_administrators_see_to_the_node(site: AccountsNode, method: str, path: str) -> None:
-    order(site)
+    path = path.format(number=order(site))
     await make_user(site, "alice")
     assert (await site.anonymous(method, path, {})).status == 401
     assert (await site.user("alice", PASSWORD)(method, path, {})).status == 403
@@ -79,13 +79,15 @@ class TestCollections:
         assert b"would remove 0 manifests, 0 links, 3 blobs" in reply.body
 
     async def test_list_has_the_newest_first_and_pages(self, site: AccountsNode) -> None:
+        numbers = []
         for _ in range(3):
-            end(site, order(site))
+            numbers.append(order(site))
+            end(site, numbers[-1])
         reply = await site.admin("GET", "/system/gc?page=1&page_size=2")
-        assert [one["id"] for one in rows(reply)] == [3, 2]
+        assert [one["id"] for one in rows(reply)] == numbers[:0:-1]
         assert reply["x-total-count"] == "3"
         assert reply["link"] == '</api/v2.0/system/gc?page=2&page_size=2>; rel="next"'
-        assert [one["id"] for one in await site.admin.ok(200, "GET", "/system/gc?page=2&page_size=2")] == [1]
+        assert [one["id"] for one in await site.admin.ok(200, "GET", "/system/gc?page=2&page_size=2")] == numbers[:1]
         assert len(await site.admin.ok(200, "GET", "/system/gc?page_size=0")) == 3
 
     async def test_collection_under_way_is_asked_to_stop(self, site: AccountsNode) -> None:
@@ -93,7 +95,7 @@ class TestCollections:
         begin(site)
         await site.admin.ok(200, "PUT", f"/system/gc/{number}")
         with site.store.read() as connection:
-            assert queries.is_stopping(connection, number)
+            assert queries.is_stopping(connection, site.store.node, number)
         end(site, number, Status.STOPPED)
         await site.admin.ok(200, "PUT", f"/system/gc/{number}")
         assert (await shown(site, number))["job_status"] == "Stopped"
@@ -255,7 +257,7 @@ class TestJobs:
         assert (await site.admin.ok(200, "GET", "/jobservice/queues"))[0]["count"] == 0
         await site.admin.ok(200, "PUT", f"/jobservice/jobs/{busy['job_id']}")
         with site.store.read() as connection:
-            assert queries.is_stopping(connection, number)
+            assert queries.is_stopping(connection, site.store.node, number)
 
     async def test_queue_is_emptied_and_never_paused(self, site: AccountsNode) -> None:
         number = order(site)

@@ -1,12 +1,13 @@
-"""Orders to collect garbage on this node: written here, found and done by the node's agent."""
+"""Orders to collect garbage on this node, and to stop: written here, found and done by the agents."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from twinhull.catalog.accounts import Written
 from twinhull.kit.errors import Invalid
 from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.garbage_collections import Order, Status
@@ -16,40 +17,44 @@ from twinhull.metadata.transaction import Transaction
 WORKERS_MAX: Final = 10
 # So many wait, or are under way, before one more is refused.
 WAITING_MAX: Final = 10
-_Result = TypeVar("_Result")
 
 
 class Collections:
-    """Orders collections, and asks them to stop. They are this node's own: no other node sees them."""
+    """Orders collections of this node, and asks those of any node to stop."""
 
     def __init__(self, *, store: Store, executor: Executor) -> None:
         """Take the metadata, and threads to write in."""
         self._store = store
         self._executor = executor
 
-    async def order(self, order: Order) -> int:
-        """Order a collection and return its id, or raise Conflict when too many wait already.
+    async def order(self, order: Order) -> Written:
+        """Order a collection, or raise Conflict when too many wait already.
 
         One that was ordered just so and has not begun yet is the same one: nothing would be left for a second.
         """
 
         def write(transaction: Transaction) -> int:
-            for one in queries.latest_collections(transaction.connection, WAITING_MAX + 1):
+            for one in queries.latest_collections(transaction.connection, transaction.node, WAITING_MAX + 1):
                 if one.status is Status.PENDING and one.order == order:
                     return one.id
-            now_ms = transaction.now_ms()
-            return queries.order_collection(transaction.connection, order, now_ms, behind=WAITING_MAX)
+            return queries.order_collection(transaction, order, behind=WAITING_MAX)
 
         return await self._write(write)
 
-    async def stop(self, number: int) -> None:
+    async def stop(self, number: int) -> Written:
         """Ask a collection to stop, without harm if it has ended; raises NotFound."""
-        await self._write(lambda one: queries.stop_collection(one.connection, number, one.now_ms()))
 
-    async def _write(self, change: Callable[[Transaction], _Result]) -> _Result:
-        def write() -> _Result:
+        def write(transaction: Transaction) -> int:
+            queries.stop_collection(transaction, number)
+            return number
+
+        return await self._write(write)
+
+    async def _write(self, change: Callable[[Transaction], int]) -> Written:
+        def write() -> Written:
             with self._store.write() as transaction:
-                return change(transaction)
+                number = change(transaction)
+            return Written(number, transaction.seq)
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, write)
 

@@ -1,4 +1,4 @@
-"""Collections of garbage at Harbor's paths: /system/gc. Each node collects its own, so each shows its own."""
+"""Collections of garbage at Harbor's paths: /system/gc. Each node collects its own, and shows those of all."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, 
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.kit.errors import NotFound
 from twinhull.metadata import garbage_collections as queries
-from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.garbage_collections import Collection, Order, Status, report_of
 
-JOB_NAME: Final = "GARBAGE_COLLECTION"
 _HOUR_S: Final = 3600.0
-_LISTED_MAX: Final = 1000
 _STATUSES: Final = {
     Status.PENDING: "Pending",
     Status.RUNNING: "Running",
@@ -55,17 +52,10 @@ class GcApi:
         ]
 
     async def list(self, request: Request) -> Response:
-        """Return this node's collections, the newest first."""
+        """Return all nodes' collections, the newest first."""
         await self._access.admin(request)
         query = read_query(request)
-        part = query.part
-
-        def read(connection: Snapshot) -> tuple[list[Collection], int]:
-            limit = _LISTED_MAX if part.limit is None else part.limit
-            found = queries.latest_collections(connection, limit, offset=part.offset)
-            return found, queries.count_collections(connection)
-
-        found, total = await self._access.read(read)
+        found, total = await self._access.read(lambda connection: queries.list_collections(connection, query.part))
         return listed(request, [self._view(one) for one in found], total=total, paging=query.paging)
 
     async def get(self, request: Request) -> Response:
@@ -73,10 +63,10 @@ class GcApi:
         return answer(self._view(await self._collection(request)))
 
     async def stop(self, request: Request) -> Response:
-        """Ask a collection to stop."""
+        """Ask a collection to stop, on whichever node it is."""
         found = await self._collection(request)
-        await self._collections.stop(found.id)
-        return nothing()
+        asked = await self._collections.stop(found.id)
+        return nothing(headers=await self._access.settled(request, asked.seq))
 
     async def log(self, request: Request) -> Response:
         """Return what there is to say of a collection, as text."""
@@ -95,8 +85,9 @@ class GcApi:
         body = await read_schedule(request)
         if body.schedule.type != MANUAL:
             return nothing(201, await self._set(request, body))
-        number = await self._collections.order(order_of(body.parameters))
-        return nothing(201, {"Location": f"{request.url.path.removesuffix('/schedule')}/{number}"})
+        made = await self._collections.order(order_of(body.parameters))
+        location = f"{request.url.path.removesuffix('/schedule')}/{made.id}"
+        return nothing(201, {"Location": location, **await self._access.settled(request, made.seq)})
 
     async def change_schedule(self, request: Request) -> Response:
         """Do the same as create_schedule; an answer to PUT has no Location."""
@@ -104,8 +95,8 @@ class GcApi:
         body = await read_schedule(request)
         if body.schedule.type != MANUAL:
             return nothing(headers=await self._set(request, body))
-        await self._collections.order(order_of(body.parameters))
-        return nothing()
+        made = await self._collections.order(order_of(body.parameters))
+        return nothing(headers=await self._access.settled(request, made.seq))
 
     async def _set(self, request: Request, body: ScheduleBody) -> dict[str, str]:
         if body.schedule.type == NONE:
@@ -131,7 +122,7 @@ class GcApi:
             "creation_time": rfc3339(found.asked_ms),
             "id": found.id,
             "job_kind": kind,
-            "job_name": JOB_NAME,
+            "job_name": queries.VENDOR,
             "job_parameters": parameters_text(self._parameters(found.order)),
             "job_status": _STATUSES[found.status],
             "schedule": {"type": kind.title()},

@@ -13,12 +13,12 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.collections import Collections
 from twinhull.catalog.schedules import GC, PURGE_AUDIT, SCAN_ALL, Schedule, all_schedules
 from twinhull.harbor.access import Access, is_id
-from twinhull.harbor.gc import JOB_NAME
 from twinhull.harbor.requests import answer, listed, nothing, on, read_body, read_paging
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.kit.errors import Invalid, NotFound, PreconditionFailed
 from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.accounts import Snapshot
+from twinhull.metadata.garbage_collections import VENDOR as JOB_NAME
 from twinhull.metadata.garbage_collections import Collection, Status, report_of
 
 _JOB_PREFIX: Final = "gc-"
@@ -139,7 +139,7 @@ class JobsApi:
         return answer({"paused": False})
 
     async def _open(self) -> list[Collection]:
-        latest = await self._access.read(lambda connection: queries.latest_collections(connection, _LOOKED_AT))
+        latest = await self._access.read(lambda connection: queries.latest_collections(connection, self._node, _LOOKED_AT))
         return [one for one in latest if not one.has_ended]
 
     async def _job(self, request: Request) -> Collection:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from twinhull.jobs.job import NewTask
 from twinhull.kit.errors import NotFound
-from twinhull.metadata.executions import ERROR, PENDING, RUNNING, STOPPED, SUCCESS, UNFINISHED, unfinished_tasks
+from twinhull.metadata.executions import ERROR, PENDING, RUNNING, STOP_ASKED, STOPPED, SUCCESS, UNFINISHED, unfinished_tasks
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import EXECUTION, TASK, owned_key
 from twinhull.records.merge import Kind, Value
@@ -22,7 +22,6 @@ _RUNNING: Final = "running"
 _ENDS: Final = {SUCCESS: "success", ERROR: "error", STOPPED: "stopped"}
 # Of an execution whose tasks are still to be found out.
 PLANNING: Final = "planning"
-STOP_ASKED: Final = "stop_asked"
 
 
 def begin(

@@ -15,7 +15,7 @@ from twinhull.jobs.attempts import Attempts
 from twinhull.jobs.job import Job
 from twinhull.jobs.queue import Item, Queue
 from twinhull.metadata import executions as queries
-from twinhull.metadata.executions import STOPPED, Execution, Task
+from twinhull.metadata.executions import STOP_ASKED, STOPPED, Execution, Task
 from twinhull.metadata.readers import end_of_log, keys_between
 from twinhull.records.kinds import EXECUTION, TASK, split_owned_key
 
@@ -121,11 +121,12 @@ class JobRunner:
 
     async def _take_in_execution(self, execution: Execution) -> None:
         hands = self._all.get(execution.vendor_type)
-        if execution.has_ended:
+        # What is none of these jobs has a worker of its own.
+        if hands is None or execution.has_ended:
             return
-        if execution.fields.get(executions.STOP_ASKED):
+        if execution.fields.get(STOP_ASKED):
             await self._stop(hands, execution)
-        elif hands is not None and execution.fields.get(executions.PLANNING):
+        elif execution.fields.get(executions.PLANNING):
             hands.queue.add(Item(execution.id, 0), int(execution.fields.get("due_ms", 0)))
 
     def _take_in_task(self, task: Task) -> None:
@@ -134,15 +135,14 @@ class JobRunner:
             item = Item(task.execution_id, task.id, str(task.fields.get("lane", "")))
             hands.queue.add(item, int(task.fields.get("due_ms") or 0))
 
-    async def _stop(self, hands: _Hands | None, execution: Execution) -> None:
-        if hands is not None:
-            items = hands.queue.of_execution(execution.id)
-            running = [hands.running[item] for item in items if item in hands.running]
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            for item in items:
-                hands.queue.done(item)
+    async def _stop(self, hands: _Hands, execution: Execution) -> None:
+        items = hands.queue.of_execution(execution.id)
+        running = [hands.running[item] for item in items if item in hands.running]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for item in items:
+            hands.queue.done(item)
         await self._access.write(lambda inside: executions.end_execution(inside, execution.id, STOPPED, {}))
         log.info("execution stopped", execution=execution.id, vendor_type=execution.vendor_type)
 

@@ -49,6 +49,8 @@ ERROR: Final = "Error"
 STOPPED: Final = "Stopped"
 BY_SCHEDULE: Final = "SCHEDULE"
 UNFINISHED: Final = (PENDING, SCHEDULED, RUNNING)
+# Among an execution's fields once somebody, on whichever node, wants it to stop.
+STOP_ASKED: Final = "stop_asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +157,11 @@ def unfinished_tasks(connection: Connection, node: str, execution: int | None = 
     return [Task(**_given(row)) for row in connection.execute(query).mappings()]
 
 
-def unfinished_executions(connection: Connection, node: str) -> list[Execution]:
-    """Return a node's executions that have not ended, oldest first."""
+def unfinished_executions(connection: Connection, node: str, vendor_type: str = "") -> list[Execution]:
+    """Return a node's executions that have not ended, of one vendor type or of all, oldest first."""
     query = select(executions).where(executions.c.node == node, executions.c.status.in_(UNFINISHED))
+    if vendor_type:
+        query = query.where(executions.c.vendor_type == vendor_type)
     return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.id)).mappings()]
 
 
@@ -190,6 +194,13 @@ def latest_scheduled(connection: Connection, vendor_type: str, vendor_id: int) -
     )
     row = connection.execute(query.order_by(executions.c.created_ms.desc()).limit(1)).mappings().first()
     return Execution(**_given(row)) if row is not None else None
+
+
+def latest_of_node(connection: Connection, vendor_type: str, node: str, limit: int) -> list[Execution]:
+    """Return a node's executions of a vendor type, the newest first."""
+    query = select(executions).where(executions.c.vendor_type == vendor_type, executions.c.node == node)
+    query = query.order_by(executions.c.created_ms.desc(), executions.c.id.desc()).limit(limit)
+    return [Execution(**_given(row)) for row in connection.execute(query).mappings()]
 
 
 def executions_of_policies(connection: Connection, vendor_type: str, vendor_ids: Sequence[int]) -> list[Execution]:

@@ -1,22 +1,28 @@
-"""The collections of garbage on this node: asked for by anybody, done by the agent's worker, remembered for a while.
+"""Collections of garbage: executions that every node shows. Each node does its own, by its agent's worker.
 
-Whoever wants one writes a row, and may ask it to stop by another write; the worker finds both. So any process of the node
+Whoever wants one writes it down, and may ask it to stop by another write, on any node; the worker finds both. So any process
 can do that, and nothing is forgotten over a restart.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection
 
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, NotFound
-from twinhull.metadata.tables.garbage import collections
+from twinhull.metadata import executions
+from twinhull.metadata.executions import STOP_ASKED, Execution
+from twinhull.metadata.filtering import Slice
+from twinhull.metadata.transaction import Transaction
+from twinhull.records.kinds import EXECUTION, owned_key
 
-_KEPT: Final = 200
+VENDOR: Final = "GARBAGE_COLLECTION"
+# There is no policy by which they are told apart.
+_VENDOR_ID: Final = -1
 
 
 class Status(StrEnum):
@@ -32,7 +38,15 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-_OPEN: Final = (Status.PENDING, Status.RUNNING, Status.STOPPING)
+# As an execution has it; one that is stopping is still running.
+_STATUSES: Final = {
+    Status.PENDING: executions.PENDING,
+    Status.RUNNING: executions.RUNNING,
+    Status.STOPPED: executions.STOPPED,
+    Status.DONE: executions.SUCCESS,
+    Status.FAILED: executions.ERROR,
+}
+_READ: Final = {theirs: ours for ours, theirs in _STATUSES.items()}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +85,8 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
     """One collection. Times are milliseconds since 1970, 0 for not yet."""
 
     id: int
+    # Whose garbage it is, or was.
+    node: str
     status: Status
     order: Order
     outcome: Outcome
@@ -82,7 +98,7 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will come of it."""
-        return self.status not in _OPEN
+        return self.status not in (Status.PENDING, Status.RUNNING, Status.STOPPING)
 
 
 def report_of(found: Collection) -> str:
@@ -107,107 +123,119 @@ def report_of(found: Collection) -> str:
     return "".join(f"{rfc3339(at_ms)} {text}\n" for at_ms, text in lines)
 
 
-def order_collection(connection: Connection, order: Order, now_ms: int, *, behind: int = 0) -> int:
-    """Ask for a collection and return its id; while writing.
+def order_collection(transaction: Transaction, order: Order, *, behind: int = 0) -> int:
+    """Ask for a collection on this node and return its id.
 
     Raises Conflict while more than `behind` others are asked for or under way: they are done one after the other.
     """
-    is_open = collections.c.status.in_(_OPEN)
-    if connection.execute(select(func.count()).select_from(collections).where(is_open)).scalar_one() > behind:
+    if len(_open(transaction.connection, transaction.node)) > behind:
         raise Conflict("a collection is under way", hint="wait for it, or stop it with `twinhull gc --stop`")
-    number = int(connection.execute(select(func.max(collections.c.id))).scalar() or 0) + 1
-    row = {
-        "id": number,
-        "status": Status.PENDING,
-        "wanted": _text(order),
-        "outcome": _text(Outcome()),
-        "error": "",
-        "asked_ms": now_ms,
-        "started_ms": 0,
-        "ended_ms": 0,
+    number, now_ms = transaction.next_id(EXECUTION), transaction.now_ms()
+    fields = {
+        "vendor_type": VENDOR,
+        "vendor_id": _VENDOR_ID,
+        "trigger": order.trigger.upper(),
+        "status": executions.PENDING,
+        "order": msgspec.to_builtins(order),
+        "created_ms": now_ms,
+        "updated_ms": now_ms,
     }
-    connection.execute(collections.insert().values(row))
-    connection.execute(delete(collections).where(collections.c.id <= number - _KEPT))
+    transaction.create(EXECUTION, owned_key(transaction.node, number), fields, number=number)
     return number
 
 
-def stop_collection(connection: Connection, number: int, now_ms: int) -> None:
-    """Ask a collection to stop, without harm if it has ended; raises NotFound. While writing."""
-    found = collection(connection, number)
-    if found.status is Status.PENDING:
-        end_collection(connection, number, Status.STOPPED, found.outcome, now_ms=now_ms)
-    elif found.status is Status.RUNNING:
-        connection.execute(update(collections).where(collections.c.id == number).values(status=Status.STOPPING))
+def stop_collection(transaction: Transaction, number: int) -> None:
+    """Ask a collection to stop, without harm if it has ended; raises NotFound."""
+    found = collection(transaction.connection, number)
+    if found.status is Status.PENDING and found.node == transaction.node:
+        end_collection(transaction, number, Status.STOPPED, found.outcome)
+    elif found.status in (Status.PENDING, Status.RUNNING):
+        # Its node ends it.
+        transaction.put(EXECUTION, owned_key(found.node, number), {STOP_ASKED: True})
 
 
-def begin_collection(connection: Connection, now_ms: int) -> Collection | None:
-    """Return the collection that is asked for, which counts as under way from now on, or None; while writing."""
-    pending = select(func.min(collections.c.id)).where(collections.c.status == Status.PENDING)
-    number = connection.execute(pending).scalar()
-    if number is None:
-        return None
-    values = {"status": Status.RUNNING, "started_ms": now_ms}
-    connection.execute(update(collections).where(collections.c.id == number).values(values))
-    return collection(connection, number)
+def begin_collection(transaction: Transaction) -> Collection | None:
+    """Return the collection that is asked for on this node, which counts as under way from now on, or None."""
+    for one in _open(transaction.connection, transaction.node):
+        if one.status is Status.STOPPING:
+            end_collection(transaction, one.id, Status.STOPPED, one.outcome)
+        elif one.status is Status.PENDING:
+            _tell(transaction, one.id, {"status": executions.RUNNING, "started_ms": transaction.now_ms()})
+            return collection(transaction.connection, one.id)
+    return None
 
 
-def end_collection(
-    connection: Connection, number: int, status: Status, outcome: Outcome, *, now_ms: int, error: str = ""
-) -> None:
-    """Note how a collection has ended; while writing."""
-    values = {"status": status, "outcome": _text(outcome), "error": error, "ended_ms": now_ms}
-    connection.execute(update(collections).where(collections.c.id == number).values(values))
+def end_collection(transaction: Transaction, number: int, status: Status, outcome: Outcome, *, error: str = "") -> None:
+    """Note how a collection of this node has ended."""
+    fields = {
+        "status": _STATUSES[status],
+        "outcome": msgspec.to_builtins(outcome),
+        "status_message": error,
+        "ended_ms": transaction.now_ms(),
+    }
+    _tell(transaction, number, fields)
 
 
-def fail_unfinished(connection: Connection, now_ms: int) -> None:
-    """Note that collections which were under way when the agent died have failed; while writing."""
-    under_way = collections.c.status.in_((Status.RUNNING, Status.STOPPING))
-    values = {"status": Status.FAILED, "error": "the node was stopped meanwhile", "ended_ms": now_ms}
-    connection.execute(update(collections).where(under_way).values(values))
+def fail_unfinished(transaction: Transaction) -> None:
+    """Note that collections of this node which were under way when the agent died have failed."""
+    for one in _open(transaction.connection, transaction.node):
+        if one.started_ms:
+            end_collection(transaction, one.id, Status.FAILED, one.outcome, error="the node was stopped meanwhile")
 
 
-def has_order(connection: Connection) -> bool:
-    """Tell whether a collection is asked for."""
-    return connection.execute(select(collections.c.id).where(collections.c.status == Status.PENDING)).first() is not None
+def has_order(connection: Connection, node: str) -> bool:
+    """Tell whether a collection of that node is asked for, or asked to stop before it has begun."""
+    return any(not one.started_ms for one in _open(connection, node))
 
 
-def is_stopping(connection: Connection, number: int) -> bool:
-    """Tell whether the collection was asked to stop."""
-    return bool(connection.execute(select(collections.c.status).where(collections.c.id == number)).scalar() == Status.STOPPING)
+def is_stopping(connection: Connection, node: str, number: int) -> bool:
+    """Tell whether a collection of that node was asked to stop."""
+    return any(one.status is Status.STOPPING for one in _open(connection, node) if one.id == number)
 
 
 def collection(connection: Connection, number: int) -> Collection:
-    """Return one collection, or raise NotFound."""
-    row = connection.execute(select(collections).where(collections.c.id == number)).first()
-    if row is None:
+    """Return one collection, of whichever node, or raise NotFound."""
+    found = executions.find_execution(connection, number)
+    if found is None or found.vendor_type != VENDOR:
         raise NotFound(f"there is no collection {number}")
-    return _collection(row)
+    return _collection(found)
 
 
-def latest_collections(connection: Connection, limit: int, *, offset: int = 0) -> list[Collection]:
-    """Return the collections, the newest first."""
-    query = select(collections).order_by(collections.c.id.desc()).limit(limit).offset(offset)
-    return [_collection(row) for row in connection.execute(query)]
+def latest_collections(connection: Connection, node: str, limit: int) -> list[Collection]:
+    """Return a node's collections, the newest first."""
+    found = executions.latest_of_node(connection, VENDOR, node, limit)
+    return [_collection(one) for one in found]
 
 
-def count_collections(connection: Connection) -> int:
-    """Return how many collections are remembered."""
-    return int(connection.execute(select(func.count()).select_from(collections)).scalar_one())
+def list_collections(connection: Connection, part: Slice) -> tuple[list[Collection], int]:
+    """Return that part of all nodes' collections, the newest first, and how many there are."""
+    found, total = executions.list_executions(connection, vendor_type=VENDOR, part=part)
+    return [_collection(one) for one in found], total
 
 
-def _collection(row: object) -> Collection:
-    values = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 - SQLAlchemy's public way to a row's names
+def _open(connection: Connection, node: str) -> list[Collection]:
+    """Return the collections of a node that are asked for or under way, oldest first."""
+    found = executions.unfinished_executions(connection, node, VENDOR)
+    return [_collection(one) for one in found]
+
+
+def _tell(transaction: Transaction, number: int, fields: dict[str, Any]) -> None:
+    key = owned_key(transaction.node, number)
+    transaction.put(EXECUTION, key, {**fields, "updated_ms": transaction.now_ms()})
+
+
+def _collection(found: Execution) -> Collection:
+    fields = found.fields
+    status = _READ.get(found.status, Status.FAILED)
+    is_stopping = fields.get(STOP_ASKED) and not found.has_ended
     return Collection(
-        id=values["id"],
-        status=Status(values["status"]),
-        order=msgspec.json.decode(values["wanted"], type=Order),
-        outcome=msgspec.json.decode(values["outcome"], type=Outcome),
-        error=values["error"],
-        asked_ms=values["asked_ms"],
-        started_ms=values["started_ms"],
-        ended_ms=values["ended_ms"],
+        id=found.id,
+        node=found.node,
+        status=Status.STOPPING if is_stopping else status,
+        order=msgspec.convert(fields.get("order") or {}, Order),
+        outcome=msgspec.convert(fields.get("outcome") or {}, Outcome),
+        error=str(fields.get("status_message") or ""),
+        asked_ms=found.created_ms,
+        started_ms=int(fields.get("started_ms") or 0),
+        ended_ms=int(fields.get("ended_ms") or 0),
     )
-
-
-def _text(value: msgspec.Struct) -> str:
-    return msgspec.json.encode(value).decode()

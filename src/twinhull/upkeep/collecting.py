@@ -20,7 +20,6 @@ from twinhull.kit.errors import Conflict, PeerUnavailable, TwinhullError
 from twinhull.metadata import garbage
 from twinhull.metadata import garbage_collections as collections
 from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
-from twinhull.metadata.transaction import Transaction
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
 from twinhull.upkeep.access import Access
@@ -28,7 +27,7 @@ from twinhull.upkeep.collector import Collector
 
 log = structlog.get_logger(__name__)
 
-# Another process of this node may have ordered a collection: the table is looked at so often.
+# Another process of this node, or another node, may have asked for something: it is looked for so often.
 _LOOK_S: Final = 1.0
 # The grace of what lost its last name begins this soon, and the figures are this fresh.
 _NOTE_EVERY_S: Final = 60.0
@@ -78,12 +77,11 @@ class Collecting:
     async def wait_for_work(self) -> None:
         """Return when a collection is ordered or due."""
         if not self._is_recovered:
-            await self._access.write(
-                lambda transaction: collections.fail_unfinished(transaction.connection, self._clock.unix_ms())
-            )
+            await self._access.write(collections.fail_unfinished)
             await self._access.keep_ballast()
             self._is_recovered = True
-        while not await self._access.read(collections.has_order):
+        node = self._access.store.node
+        while not await self._access.read(lambda connection: collections.has_order(connection, node)):
             await self._note_now_and_then()
             self._asked.clear()
             with suppress(TimeoutError):
@@ -95,9 +93,9 @@ class Collecting:
         running = self._running or await self._begin()
         if running is None:
             return None
-        number = running.collection.id
+        number, node = running.collection.id, self._access.store.node
         try:
-            if await self._access.read(lambda connection: collections.is_stopping(connection, number)):
+            if await self._access.read(lambda connection: collections.is_stopping(connection, node, number)):
                 await running.steps.aclose()
                 await self._end(running, Status.STOPPED)
                 return None
@@ -133,10 +131,7 @@ class Collecting:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> _Running | None:
-        def begin(transaction: Transaction) -> Collection | None:
-            return collections.begin_collection(transaction.connection, self._clock.unix_ms())
-
-        begun = await self._access.write(begin)
+        begun = await self._access.write(collections.begin_collection)
         if begun is None:
             return None
         log.info("collection of garbage began", collection=begun.id, trigger=begun.order.trigger, dry_run=begun.order.dry_run)
@@ -147,12 +142,10 @@ class Collecting:
 
     async def _end(self, running: _Running, status: Status, error: str = "") -> None:
         self._running = None
-        number, outcome, now_ms = running.collection.id, running.outcome, self._clock.unix_ms()
+        number, outcome = running.collection.id, running.outcome
         await self._access.keep_ballast()
         await self._access.write(
-            lambda transaction: collections.end_collection(
-                transaction.connection, number, status, outcome, now_ms=now_ms, error=error
-            )
+            lambda transaction: collections.end_collection(transaction, number, status, outcome, error=error)
         )
         if not running.collection.order.dry_run:
             self._metrics.count(families.GC_BLOBS, amount=outcome.blobs)
@@ -170,10 +163,11 @@ class Collecting:
         now_ms = self._clock.unix_ms()
         if await self._access.read(garbage.has_new_candidates):
             await self._access.write(lambda transaction: garbage.begin_grace(transaction.connection, now_ms))
-        latest = await self._access.read(lambda connection: collections.latest_collections(connection, _LATEST))
+        node = self._access.store.node
+        latest = await self._access.read(lambda connection: collections.latest_collections(connection, node, _LATEST))
         order = await self._due(latest, now_ms)
         if order is not None:
-            await self._access.write(lambda transaction: collections.order_collection(transaction.connection, order, now_ms))
+            await self._access.write(lambda transaction: collections.order_collection(transaction, order))
         self._metrics.set(families.GC_CANDIDATES, to=await self._access.read(garbage.count_candidates))
         self._metrics.set(families.STORAGE_FREE_BYTES, to=await self._access.run(self._blobs.free_bytes))
         if now_s - self._measured_s >= _MEASURE_EVERY_S:

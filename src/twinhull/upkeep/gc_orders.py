@@ -38,13 +38,12 @@ class GcOrders:
             raise Invalid(f"the order cannot be read: {error}") from error
         if order.grace_s is not None and order.grace_s < 0:
             raise Invalid("the grace must not be less than 0")
-        now_ms = self._access.store.clock.unix_ms()
-        number = await self._access.write(lambda one: collections.order_collection(one.connection, order, now_ms))
+        number = await self._access.write(lambda transaction: collections.order_collection(transaction, order))
         self._collecting.ask()
         return {"id": number}
 
     async def show(self, asked: Mapping[str, Any]) -> object:
-        """Return the collection of that `id`, or the latest ones; raises NotFound."""
+        """Return the collection of that `id`, or this node's latest ones; raises NotFound."""
         wanted = asked.get("id")
         if wanted is not None and not isinstance(wanted, int):
             raise Invalid(f"{str(wanted)[:32]!r} is no collection's id")
@@ -52,19 +51,18 @@ class GcOrders:
         def read(connection: Connection) -> list[Collection]:
             if wanted is not None:
                 return [collections.collection(connection, wanted)]
-            return collections.latest_collections(connection, _LISTED)
+            return collections.latest_collections(connection, self._access.store.node, _LISTED)
 
         return {"collections": [self._described(one) for one in await self._access.read(read)]}
 
     async def stop(self, _asked: Mapping[str, Any]) -> object:
         """Ask the collection that is under way to stop, and return its id, or null."""
-        now_ms = self._access.store.clock.unix_ms()
 
         def stop(transaction: Transaction) -> int | None:
-            latest = collections.latest_collections(transaction.connection, 1)
+            latest = collections.latest_collections(transaction.connection, transaction.node, 1)
             if not latest or latest[0].has_ended:
                 return None
-            collections.stop_collection(transaction.connection, latest[0].id, now_ms)
+            collections.stop_collection(transaction, latest[0].id)
             return latest[0].id
 
         stopped = await self._access.write(stop)

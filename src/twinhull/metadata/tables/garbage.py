@@ -1,10 +1,10 @@
-"""What may be garbage on this node, and the collections that were asked for and done."""
+"""What may be garbage on this node."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Table
 
 from twinhull.metadata.tables.columns import NODE_LOCAL, metadata, name_type
 
@@ -19,22 +19,5 @@ garbage_candidates: Final = Table(
     # When a collector first saw it so; 0: not yet.
     Column("since_ms", BigInteger, nullable=False),
     Index("garbage_candidates_by_since", "since_ms"),
-    info=NODE_LOCAL,
-)
-collections: Final = Table(
-    "collections",
-    metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("status", name_type(16), nullable=False),
-    # JSON of upkeep's Order and Outcome.
-    Column("wanted", Text, nullable=False),
-    Column("outcome", Text, nullable=False),
-    # Empty unless it failed.
-    Column("error", Text, nullable=False),
-    Column("asked_ms", BigInteger, nullable=False),
-    # 0: not yet.
-    Column("started_ms", BigInteger, nullable=False),
-    Column("ended_ms", BigInteger, nullable=False),
-    Index("collections_by_status", "status"),
     info=NODE_LOCAL,
 )
