@@ -223,6 +223,7 @@ class TestReplication:
         assert (await site.admin("DELETE", f"/replication/policies/{number}")).status == 412
         assert (await site.admin("DELETE", f"/registries/{target}")).status == 412
         await site.admin.ok(200, "PUT", f"/replication/executions/{made}")
+        assert (await site.admin("DELETE", f"/replication/policies/{number}")).status == 200
         assert (await site.admin("PUT", "/replication/executions/99999")).status == 404
         assert (await site.admin("POST", "/replication/executions", {"policy_id": 99999})).status == 404
 

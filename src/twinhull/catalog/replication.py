@@ -14,8 +14,8 @@ from twinhull.jobs.job import NewTask
 from twinhull.jobs.scheduler import Due
 from twinhull.kit.errors import Invalid, PreconditionFailed
 from twinhull.metadata.documents import Document, list_documents
-from twinhull.metadata.executions import has_unfinished
-from twinhull.metadata.filtering import NUL
+from twinhull.metadata.executions import STOP_ASKED, UNFINISHED, list_executions
+from twinhull.metadata.filtering import NUL, AnyOf, Wanted
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import REPLICATION_POLICY
 
@@ -139,8 +139,10 @@ def begin_replication(transaction: Transaction, policy: Document, trigger: str, 
 
 
 def require_idle(connection: Connection, policy: Document) -> None:
-    """Raise PreconditionFailed while a policy is being carried out, on whatever node."""
-    if has_unfinished(connection, VENDOR, policy.id):
+    """Raise PreconditionFailed while a policy is being carried out, on whatever node, and nobody has asked to stop that."""
+    wanted = Wanted(conditions={"status": AnyOf(UNFINISHED)})
+    running, _ = list_executions(connection, vendor_type=VENDOR, vendor_id=policy.id, wanted=wanted)
+    if not all(one.fields.get(STOP_ASKED) for one in running):
         raise PreconditionFailed(f"the policy {policy.id} has running executions, can not be deleted", hint="stop them first")
 
 

@@ -165,14 +165,6 @@ def unfinished_executions(connection: Connection, node: str, vendor_type: str = 
     return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.id)).mappings()]
 
 
-def has_unfinished(connection: Connection, vendor_type: str, vendor_id: int) -> bool:
-    """Tell whether any node has an execution of that policy that has not ended."""
-    query = select(executions.c.id).where(
-        executions.c.vendor_type == vendor_type, executions.c.vendor_id == vendor_id, executions.c.status.in_(UNFINISHED)
-    )
-    return connection.execute(query.limit(1)).first() is not None
-
-
 def abandoned_executions(connection: Connection, *, before_ms: int, limit: int) -> list[Execution]:
     """Return executions that have not ended and whose node was removed from the cluster, oldest first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -54,20 +54,31 @@ def reader_of_events(access: Access) -> LogReader:
 
 
 def wanted(connection: Connection, changes: Sequence[Change]) -> Sequence[Change]:
-    """Return the changes that may begin an execution: none while no policy is event based, so that nothing is written then."""
-    return changes if event_based_replications(connection) else []
+    """Return the changes that may begin an execution, so that nothing is written for the others."""
+    policies = event_based_replications(connection)
+    if not policies:
+        return []
+    return [one for one in changes if (event := event_of(one)) is not None and _concerned(policies, event)]
 
 
 def begin_for(transaction: Transaction, changes: Sequence[Change]) -> None:
     """Begin the executions for these changes, in the transaction that moves the reader on."""
     policies = event_based_replications(transaction.connection)
-    if not policies:
-        return
     for change in changes:
         event = event_of(change) if node_of(change.origin) == transaction.node else None
         if event is not None:
-            for policy in policies:
+            for policy in _concerned(policies, event):
                 _begin(transaction, policy, event)
+
+
+def _concerned(policies: Sequence[Document], event: Event) -> list[Document]:
+    """Return the policies that look at what happens in that repository."""
+    return [
+        one
+        for one in policies
+        if Selection(one.fields.get("filters") or []).takes(event.repository)
+        and (one.fields.get("deletion") or not event.is_deletion)
+    ]
 
 
 def event_of(change: Change) -> Event | None:
@@ -87,8 +98,6 @@ def event_of(change: Change) -> Event | None:
 def _begin(transaction: Transaction, policy: Document, event: Event) -> None:
     fields = policy.fields
     selection = Selection(fields.get("filters") or [])
-    if not selection.takes(event.repository) or (event.is_deletion and not fields.get("deletion")):
-        return
     found = _deleted(selection, event) if event.is_deletion else _pushed(transaction.connection, selection, event)
     if found is None:
         return
@@ -117,16 +126,15 @@ def _deleted(selection: Selection, event: Event) -> Candidate | None:
 
 
 def _pushed(connection: Connection, selection: Selection, event: Event) -> Candidate | None:
-    """Return what is picked of an artifact that was pushed or tagged: that tag, or it alone, or what it belongs to."""
-    digest: str | None = event.reference
-    if not is_digest(event.reference):
-        digest = event.digest or content.digest_of_tag(connection, event.repository, event.reference)
+    """Return what is picked of an artifact that was pushed, tagged or copied here: that tag; without one, all that it has.
+
+    Of what belongs to an artifact (a signature) it is that one with its tags.
+    """
+    tags = () if is_digest(event.reference) else (event.reference,)
+    digest = event.reference if not tags else event.digest or content.digest_of_tag(connection, event.repository, tags[0])
     found = find_replicable(connection, event.repository, digest) if digest else None
     if found is None:
         # Gone again: there will be an event of that too.
         return None
     candidate = candidate_of(found)
-    if found.digest == digest:
-        tags = () if is_digest(event.reference) else (event.reference,)
-        candidate = Candidate(digest=found.digest, tags=tags, labels=found.labels, type=found.type)
-    return selection.pick(candidate)
+    return selection.pick(replace(candidate, tags=tags) if tags and found.digest == digest else candidate)
