@@ -11,11 +11,12 @@ from twinhull.catalog.events import VENDOR, Entrance, Event, Resource, event_id_
 from twinhull.catalog.payloads import DELETE_CHART, UPLOAD_CHART
 from twinhull.jobs.access import Access
 from twinhull.jobs.reader import LogReader
+from twinhull.metadata.documents import has_any
 from twinhull.metadata.executions import executions_since
 from twinhull.metadata.incarnation import current_origin
 from twinhull.metadata.transaction import MERGED, Transaction
 from twinhull.records.change import Change
-from twinhull.records.kinds import AUDIT, split_owned_key
+from twinhull.records.kinds import AUDIT, WEBHOOK, split_owned_key
 from twinhull.records.merge import decode, is_dead, values_of
 
 NAME: Final = "webhooks"
@@ -37,6 +38,8 @@ class Deeds:
 
     def wanted(self, connection: Connection, changes: Sequence[Change]) -> Sequence[Change]:
         """Return those that a policy wants to know of."""
+        if not has_any(connection, WEBHOOK):
+            return []
         asked: dict[tuple[str, str], bool] = {}
         found = []
         for change in changes:

@@ -20,7 +20,9 @@ T = TypeVar("T")
 # Told of each move of the log, on the event loop.
 Listen = Callable[[Callable[[], None]], None]
 # What changes within this time after the log has moved is looked at together.
-_GATHER_S: Final = 0.1
+_GATHER_S: Final = 0.02
+# However fast the log moves, it is looked at no more often: whoever writes needs the machine as well.
+_BETWEEN_S: Final = 0.4
 
 
 class Access:
@@ -31,6 +33,7 @@ class Access:
         self._store = store
         self._executor = executor
         self._listen = listen
+        self._bells: list[Bell] = []
 
     @property
     def node(self) -> str:
@@ -62,14 +65,23 @@ class Access:
 
     def bell(self) -> Bell:
         """Return what wakes its one user when the log moves."""
-        return Bell(self._listen)
+        bell = Bell(self._listen, self._store.clock)
+        self._bells.append(bell)
+        return bell
+
+    def ring(self) -> None:
+        """Wake all who wait for the log, at once: something was begun that somebody waits for."""
+        for bell in self._bells:
+            bell.ring()
 
 
 class Bell:
     """Wakes who waits for it: the log has moved, or somebody has rung."""
 
-    def __init__(self, listen: Listen) -> None:
+    def __init__(self, listen: Listen, clock: Clock) -> None:
         """Begin to listen."""
+        self._clock = clock
+        self._looked_s = -_BETWEEN_S
         self._has_moved = asyncio.Event()
         # The first look is due at once.
         self._has_moved.set()
@@ -92,9 +104,11 @@ class Bell:
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not self._rung.is_set():
-                await asyncio.wait(waiting[:1], timeout=_GATHER_S)
+                rest_s = self._looked_s + _BETWEEN_S - self._clock.monotonic_s()
+                await asyncio.wait(waiting[:1], timeout=max(_GATHER_S, rest_s))
             # Whatever comes from now on is for the next call.
             self._has_moved.clear()
+            self._looked_s = self._clock.monotonic_s()
         finally:
             for one in waiting:
                 one.cancel()

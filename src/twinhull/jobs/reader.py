@@ -67,6 +67,8 @@ class LogReader:
             await self._access.write(lambda inside: self._take(inside, changes, position))
             self._kept = position
             self.handled += len(changes)
+            if changes:
+                self._access.ring()
         self._seen = position
         return 0.0 if position < upto else None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
+from sqlalchemy import Connection
 
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
@@ -88,36 +89,12 @@ class JobRunner:
     # -- what is new -----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        node, seen = self._access.node, self._seen
-        upto = await self._access.read(end_of_log)
-        if seen is None:
-            tasks = await self._access.read(lambda connection: queries.unfinished_tasks(connection, node))
-            begun = await self._access.read(lambda connection: queries.unfinished_executions(connection, node))
-        elif upto == seen:
-            return
-        else:
-            changed = await self._access.read(lambda connection: keys_between(connection, seen, upto, kinds=_KINDS))
-            begun = await self._changed_executions(changed)
-            tasks = await self._changed_tasks(changed)
-        for execution in begun:
+        news = await self._access.read(lambda connection: _news(connection, self._access.node, self._seen))
+        for execution in news.executions:
             await self._take_in_execution(execution)
-        for task in tasks:
+        for task in news.tasks:
             self._take_in_task(task)
-        self._seen = upto
-
-    async def _changed_executions(self, changed: Sequence[tuple[str, str]]) -> list[Execution]:
-        numbers = self._own(changed, EXECUTION.name)
-        node = self._access.node
-        return await self._access.read(lambda inside: queries.executions_of(inside, node, numbers)) if numbers else []
-
-    async def _changed_tasks(self, changed: Sequence[tuple[str, str]]) -> list[Task]:
-        numbers = self._own(changed, TASK.name)
-        node = self._access.node
-        return await self._access.read(lambda inside: queries.tasks_of(inside, node, numbers)) if numbers else []
-
-    def _own(self, changed: Sequence[tuple[str, str]], kind: str) -> list[int]:
-        owned = [split_owned_key(key) for name, key in changed if name == kind]
-        return sorted(number for node, number in owned if node == self._access.node)
+        self._seen = news.upto
 
     async def _take_in_execution(self, execution: Execution) -> None:
         hands = self._all.get(execution.vendor_type)
@@ -162,3 +139,31 @@ class JobRunner:
             self.ended += 1
         else:
             hands.queue.again(item, due_ms)
+
+
+class _News(NamedTuple):
+    """What was begun or changed of a node's own, up to a position of the log."""
+
+    upto: int
+    executions: Sequence[Execution] = ()
+    tasks: Sequence[Task] = ()
+
+
+def _news(connection: Connection, node: str, seen: int | None) -> _News:
+    upto = end_of_log(connection)
+    if seen is None:
+        return _News(upto, queries.unfinished_executions(connection, node), queries.unfinished_tasks(connection, node))
+    if upto == seen:
+        return _News(upto)
+    changed = keys_between(connection, seen, upto, kinds=_KINDS)
+    own: dict[str, list[int]] = {kind: [] for kind in _KINDS}
+    for kind, key in changed:
+        owner, number = split_owned_key(key)
+        if owner == node:
+            own[kind].append(number)
+    begun, tasks = own[EXECUTION.name], own[TASK.name]
+    return _News(
+        upto,
+        queries.executions_of(connection, node, begun) if begun else (),
+        queries.tasks_of(connection, node, tasks) if tasks else (),
+    )

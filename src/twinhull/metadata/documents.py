@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, func, select, text
 
 from twinhull.metadata.accounts import resolve_id
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count, equals
@@ -30,6 +30,9 @@ _FIELDS: Final = Fields(
     },
     order=(documents.c.name, documents.c.key),
 )
+
+
+_ANY: Final = text("SELECT 1 FROM documents WHERE kind = :kind LIMIT 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,11 @@ def _living(kind: Kind) -> Select[Any]:
 def _document(row: RowMapping) -> Document:
     fields = {name: row[name] for name in ("kind", "key", "id", "project", "name", "created_ms", "updated_ms")}
     return Document(fields=msgspec.json.decode(row["body"], type=dict[str, Any]), **fields)
+
+
+def has_any(connection: Connection, kind: Kind) -> bool:
+    """Tell whether there may be a document of that kind; those of deleted projects count."""
+    return connection.execute(_ANY, {"kind": kind.name}).first() is not None
 
 
 def find(connection: Connection, kind: Kind, key: str) -> Document | None:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, TextClause, func, select, text
 
 from twinhull.metadata.tables.columns import upsert
-from twinhull.metadata.tables.log import changes
 from twinhull.metadata.tables.own import readers
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import Change
 
-_NEWS = text(
+_NEWS: Final = (
     "SELECT position, origin, seq, kind, key, record FROM changes"
-    " WHERE position > :after AND position <= :upto AND kind IN :kinds ORDER BY position LIMIT :limit"
-).bindparams(bindparam("kinds", expanding=True))
-_KEYS = text(
-    "SELECT DISTINCT kind, key FROM changes WHERE position > :after AND position <= :upto AND kind IN :kinds"
-).bindparams(bindparam("kinds", expanding=True))
+    " WHERE position > :after AND position <= :upto AND kind IN ({kinds}) ORDER BY position LIMIT :limit"
+)
+_KEYS: Final = "SELECT DISTINCT kind, key FROM changes WHERE position > :after AND position <= :upto AND kind IN ({kinds})"
+
+
+_END: Final = text("SELECT max(position) FROM changes")
+
+
+@cache
+def _about(statement: str, kinds: tuple[str, ...]) -> TextClause:
+    """Return the statement for these kinds. Readers ask often, and writing one anew takes longer than asking."""
+    names = {f"kind{number}": kind for number, kind in enumerate(kinds)}
+    return text(statement.format(kinds=", ".join(f":{name}" for name in names))).bindparams(**names)
 
 
 def end_of_log(connection: Connection) -> int:
     """Return the position of the last change; 0 while there is none."""
-    return int(connection.execute(select(func.max(changes.c.position))).scalar() or 0)
+    return int(connection.execute(_END).scalar() or 0)
 
 
 def cursor_of(connection: Connection, name: str) -> int | None:
@@ -50,7 +59,7 @@ def changes_between(
 
     Without what travels beside a record: a manifest's bytes.
     """
-    rows = connection.execute(_NEWS, {"after": after, "upto": upto, "kinds": list(kinds), "limit": limit})
+    rows = connection.execute(_about(_NEWS, tuple(kinds)), {"after": after, "upto": upto, "limit": limit})
     return [
         (row.position, Change(origin=row.origin, seq=row.seq, kind=row.kind, key=row.key, record=row.record)) for row in rows
     ]
@@ -58,5 +67,5 @@ def changes_between(
 
 def keys_between(connection: Connection, after: int, upto: int, *, kinds: Sequence[str]) -> list[tuple[str, str]]:
     """Return kind and key, each once, of what of these kinds changed between two positions, the second included."""
-    rows = connection.execute(_KEYS, {"after": after, "upto": upto, "kinds": list(kinds)})
+    rows = connection.execute(_about(_KEYS, tuple(kinds)), {"after": after, "upto": upto})
     return [(row.kind, row.key) for row in rows]
