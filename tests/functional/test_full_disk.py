@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 
 from tests.support.collections import run_gc
 from tests.support.images import image, random_bytes, sha256
+from tests.support.plain_registry import plain_registry
+from tests.support.proxied import make_proxy
 from tests.support.pushes import check_pull, push
-from tests.support.registry_client import RegistryClient, Repository, location_of
+from tests.support.registry_client import Answer, RegistryClient, Repository, basic, location_of
 from tests.support.single import SingleNode, running_node
 
 DISK_MB: Final = 96
@@ -128,3 +131,33 @@ def test_garbage_is_collected_on_a_full_disk(node: SingleNode, small_disk: Path,
         repository.push_blob(blob, sha256(blob)).expect(201)
     finally:
         ballast.unlink()
+
+
+def test_what_comes_from_another_registry_is_passed_on_when_the_disk_is_full(
+    node: SingleNode, small_disk: Path, tmp_path: Path
+) -> None:
+    client = RegistryClient(addresses=(node.address,), user=node.user, password=node.password)
+
+    def manage(method: str, path: str, body: object = None) -> Answer:
+        return client.request(
+            method,
+            f"/api/v2.0{path}",
+            headers={"Content-Type": "application/json"},
+            body=json.dumps(body).encode() if body else b"",
+            authorization=basic(node.user, node.password),
+        )
+
+    content = image("from another registry", layers=1, layer_bytes=12 * MEBIBYTE)
+    with plain_registry(tmp_path) as upstream:
+        push(upstream.repository("team/app"), content, "v1")
+        repository = Repository(client=client, name=f"{make_proxy(manage, upstream.url)}/team/app")
+        ballast = fill(small_disk, 5 * MEBIBYTE)
+        try:
+            for _ in range(2):
+                check_pull(repository, content, "v1")
+        finally:
+            ballast.unlink()
+        assert manage("GET", f"/projects/{repository.name.partition('/')[0]}/repositories").json() == []
+        check_pull(repository, content, "v1")
+    # Kept, now that there is room: upstream is gone.
+    check_pull(repository, content, "v1")

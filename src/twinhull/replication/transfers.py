@@ -24,6 +24,7 @@ from twinhull.kit.errors import (
     DigestInvalid,
     PeerUnavailable,
     RegistryUnreachable,
+    StorageFull,
     TooLarge,
     TwinhullError,
     Unavailable,
@@ -45,6 +46,7 @@ _LIARS_MAX: Final = 1000
 _FAILED_MAX: Final = 1000
 
 Known = TypeVar("Known")
+What = TypeVar("What")
 
 
 class _NotSmall(Exception):
@@ -74,7 +76,7 @@ class Transfers:
         self._movers = movers
         self._jitter = jitter
         self._running: dict[Digest, Transfer] = {}
-        self._failed: dict[int, None] = {}
+        self._failed: dict[int, BaseException] = {}
         # Uploads with the first part of a blob, whose rest is to be added to them.
         self.begun: dict[Digest, str] = {}
         self._liars: dict[tuple[str, Digest], None] = {}
@@ -93,14 +95,16 @@ class Transfers:
     async def wait_beyond(self, digest: Digest, number: int, offset: int) -> int | None:
         """Return how far the transfer of that number is, once beyond the offset; None when the blob is here.
 
-        Raises what it failed with, PeerUnavailable if it was another one that brought the blob: what was read of this one may
-        be something else.
+        Raises what it failed with, that the disk is full also later; PeerUnavailable if it was another one that brought the
+        blob, since what was read of this one may be something else.
         """
         transfer = self._running.get(digest)
         if transfer is not None and transfer.number == number:
             reached = await transfer.wait_beyond(offset)
             return None if transfer.ended.done() else reached
-        if transfer is not None or number in self._failed:
+        if isinstance(failure := self._failed.get(number), StorageFull):
+            raise failure
+        if transfer is not None or failure is not None:
             raise PeerUnavailable(f"the transfer of blob {digest} began anew")
         return None
 
@@ -121,8 +125,8 @@ class Transfers:
 
     def disown(self, transfer: Transfer) -> None:
         """Take a transfer off the list: it has ended, or something else takes its place."""
-        if transfer.ended.done() and transfer.ended.exception() is not None:
-            _remember(self._failed, transfer.number, _FAILED_MAX)
+        if transfer.ended.done() and (failure := transfer.ended.exception()) is not None:
+            _remember(self._failed, transfer.number, failure, most=_FAILED_MAX)
         if transfer.digest is not None and self._running.get(transfer.digest) is transfer:
             del self._running[transfer.digest]
 
@@ -158,7 +162,7 @@ class Transfers:
                     log.warning("blob transfer broke", digest=digest, peer=peer.node, error=str(error))
                 except DigestInvalid:
                     # Who reads along has been given bytes of it already, so this transfer is over; a new one asks others first.
-                    _remember(self._liars, (peer.node, digest), _LIARS_MAX)
+                    _remember(self._liars, (peer.node, digest), None, most=_LIARS_MAX)
                     self.count(peer.node, "failed")
                     log.warning("peer sent other bytes than the digest says", digest=digest, peer=peer.node)
                     raise PeerUnavailable(f"peer {peer.node} has other bytes than those of blob {digest}") from None
@@ -305,9 +309,9 @@ def _fetch(peer: Peer, digest: Digest, start: int, sink: Callable[[memoryview], 
     fail_point("blob-fetched")
 
 
-def _remember(known: dict[Known, None], item: Known, most: int) -> None:
+def _remember(known: dict[Known, What], item: Known, what: What, *, most: int) -> None:
     """Add to what is known, and forget the oldest of too many."""
-    known[item] = None
+    known[item] = what
     if len(known) > most:
         del known[next(iter(known))]
 
