@@ -78,6 +78,17 @@ def test_manifest_asked_of_one_node_and_blobs_of_the_other(pair: Cluster, upstre
     wait_kept(b, name, "v1", content.digest)
 
 
+def test_tag_that_was_looked_at_is_kept_when_its_digest_is_pulled_on_the_other_node(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image()
+    push(upstream.registry.repository("team/looked"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/looked"
+    a.repository(name).head("manifests/v1").expect(200)
+    check_pull(b.repository(name), content, content.digest)
+    for node in pair:
+        wait_kept(node, name, "v1", content.digest)
+
+
 def test_burst_of_pulls_costs_upstream_one_fetch(pair: Cluster, upstream: Upstream) -> None:
     a, _ = pair
     content = new_image(4 * MB)
@@ -310,6 +321,7 @@ def test_wrong_bytes_are_handed_on_to_nobody_as_a_whole_and_not_kept(pair: Clust
     layer = content.blobs[1]
     upstream.spoil(layer.digest)
     name = f"{upstream.proxy(a)}/team/spoilt"
+    upstream.line.rate = 3 * MB
     with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
         answer.read()
     assert not a.has_blob(layer.digest)

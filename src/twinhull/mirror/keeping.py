@@ -58,6 +58,8 @@ class _Job:
     manifest: ForeignManifest
     # Those that are still to be set.
     tags: set[str] = field(default_factory=set)
+    # Whether it was pulled, and not only looked at.
+    is_wanted: bool = False
 
 
 class Keeping:
@@ -82,15 +84,20 @@ class Keeping:
         self._is_current = is_current
         self._jobs: dict[tuple[str, Digest], _Job] = {}
         self._jobs_bytes = 0
-        # Set, and replaced, whenever a manifest has been kept.
-        self._kept = asyncio.Event()
+        # Set, and replaced, whenever a manifest has been kept, or is to be.
+        self._news = asyncio.Event()
         self._arrivals: dict[tuple[str, Digest], asyncio.Task[None]] = {}
         # Blobs of manifests for which there is no room: not kept either, however small they are themselves.
         self._unfit: dict[tuple[str, Digest], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def keep(self, upstream: Upstream, repository: str, manifest: ForeignManifest, tag: str = "") -> None:
-        """See to it that a manifest, its blobs and its tag are here some time from now; does not wait or raise."""
+    def keep(
+        self, upstream: Upstream, repository: str, manifest: ForeignManifest, tag: str = "", *, look_only: bool = False
+    ) -> None:
+        """See to it that a manifest, its blobs and its tag are here some time from now; does not wait or raise.
+
+        What was only looked at gets its tag if it is pulled by its digest soon, here or on another node: docker does so.
+        """
         key = repository, manifest.digest
         job = self._jobs.get(key)
         if job is None:
@@ -101,6 +108,9 @@ class Keeping:
             self._spawn(self._run(job))
         if tag:
             job.tags.add(tag)
+        if not look_only and not job.is_wanted:
+            job.is_wanted = True
+            self._tell()
 
     async def bring(self, upstream: Upstream, repository: str, digest: Digest, size: int) -> Transfer | None:
         """Return the transfer that brings a blob of which upstream has said that it has it; None when it is here.
@@ -142,14 +152,16 @@ class Keeping:
             self._jobs_bytes -= len(job.manifest.content)
 
     async def _keep(self, job: _Job, parsed: ParsedManifest) -> None:
-        is_here = await in_thread(self._executor, self._is_here, job.repository, job.manifest.digest)
-        if not is_here:
+        digest = job.manifest.digest
+        if not await self._wait_any(job.repository, [digest], until=lambda: job.is_wanted):
+            return
+        if not await in_thread(self._executor, self._has_any, job.repository, [digest]):
             if parsed.manifests and not await self._wait_any(job.repository, parsed.manifests):
                 return
             await self._bring_all(job, parsed)
             await self._push(job, ())
         while job.tags:
-            tags = [tag for tag in job.tags if self._is_current(job.repository, tag, job.manifest.digest)]
+            tags = [tag for tag in job.tags if self._is_current(job.repository, tag, digest)]
             job.tags.clear()
             if tags:
                 await self._push(job, tags)
@@ -169,8 +181,11 @@ class Keeping:
             )
         except TagImmutable as error:
             log.info("tag stays what it is here", repository=job.repository, reason=str(error))
-        self._kept.set()
-        self._kept = asyncio.Event()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _bring_all(self, job: _Job, parsed: ParsedManifest) -> None:
         wanted = parsed.required_blobs
@@ -201,16 +216,16 @@ class Keeping:
             if failure is not None:
                 raise failure
 
-    async def _wait_any(self, repository: str, wanted: Collection[Digest]) -> bool:
-        """Return True once one of these manifests is in the repository; False when none came for a long time."""
+    async def _wait_any(self, repository: str, wanted: Collection[Digest], until: Callable[[], bool] = lambda: False) -> bool:
+        """Return True once one of these manifests is in the repository, or `until`; False when none came for a long time."""
         pause_s = _PAUSE_MIN_S
         for _ in range(_LOOKS):
-            kept = self._kept
-            if await in_thread(self._executor, self._visible_manifests, repository, wanted):
+            news = self._news
+            if until() or await in_thread(self._executor, self._has_any, repository, wanted):
                 return True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await kept.wait()
+                    await news.wait()
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
         return False
 
@@ -244,12 +259,9 @@ class Keeping:
             _require_writable(transaction)
             require_room_for(transaction, project_of(repository), {str(digest): size for digest, size in sizes.items()})
 
-    def _is_here(self, repository: str, digest: Digest) -> bool:
-        return bool(self._visible_manifests(repository, [digest]))
-
-    def _visible_manifests(self, repository: str, wanted: Collection[Digest]) -> Collection[str]:
+    def _has_any(self, repository: str, wanted: Collection[Digest]) -> bool:
         with self._store.read() as connection:
-            return queries.visible_manifests(connection, repository, wanted)
+            return bool(queries.visible_manifests(connection, repository, wanted))
 
     def _visible(self, repository: str, wanted: Collection[Digest]) -> Collection[str]:
         with self._store.read() as connection:

@@ -117,11 +117,10 @@ class ProxyCache:
             self._note_down(upstream, error, min(error.retry_after_s, _BUSY_MAX_S))
             raise
         self._down.pop(upstream.client.url, None)
+        if tag or here is None:
+            self.keeping.keep(upstream, repository, manifest, tag, look_only=call.look_only)
         if here is not None:
-            self.keeping.keep(upstream, repository, manifest, tag)
             return Named(digest)
-        if not call.look_only:
-            self.keeping.keep(upstream, repository, manifest, tag)
         return Named(digest, manifest.media_type, manifest.content)
 
     async def _digest_of(self, upstream: Upstream, repository: str, tag: str, have: str) -> Digest:
