@@ -176,6 +176,17 @@ class TestPushes:
         seconds = here.log_of(execution["id"], here.tasks(execution["id"])[0]["id"]).rpartition(" bytes in ")[2]
         assert float(seconds.split()[0]) > 1.0
 
+    def test_a_robot_that_may_push_to_the_project_is_enough(self, here: Desk, there: Desk, team: str) -> None:
+        push(here.repository(f"{team}/app"), ONE, "v1")
+        there.make_project(team)
+        access = [{"resource": "repository", "action": action} for action in ("pull", "push")]
+        body = {"name": "pusher", "level": "project", "duration": -1}
+        body |= {"permissions": [{"kind": "project", "namespace": team, "access": access}]}
+        robot: Any = there.ask("POST", "/robots", body).expect(201).json()
+        registry = here.add_registry("harbor", f"http://{there.address}", user=robot["name"], secret=robot["secret"])
+        here.carried_out(here.add_policy(dest_registry=registry, filters={"name": f"{team}/app"}))
+        check_pull(there.repository(f"{team}/app"), ONE, "v1")
+
     def test_wrong_credentials_fail_at_once_and_say_so(self, here: Desk, plain: PlainRegistry, team: str) -> None:
         push(here.repository(f"{team}/app"), ONE, "v1")
         # A registry that is given none and wants some is healthy, as in Harbor.

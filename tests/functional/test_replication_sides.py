@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import pytest
+from aiohttp import web
 
 from tests.support.plain_registry import SECRET, USER, PlainRegistry, plain_registry
 from tests.support.sides import MemoryRegistry
@@ -170,6 +171,62 @@ async def test_an_upload_goes_on_where_the_registry_is_if_it_knows(other: PlainR
     assert asked[:2] == [0, 400_000]
     # Debian's gives an upload up when a part of it breaks off: then it begins anew.
     assert asked[2] >= 400_000 or isinstance(other, PlainRegistry)
+
+
+async def test_a_registry_that_says_too_late_where_it_is_is_asked_again() -> None:
+    content = bytes(range(250)) * 4
+    registry = _Late()
+    async with registry.running() as url, RegistryClient(Endpoint(kind="docker-registry", url=url)) as client:
+        writer = RegistryWriter(client, chunk_bytes=400, pause_s=0.0)
+        await writer.put_blob("late/app", digest_of(content), len(content), _pieces(content))
+    assert bytes(registry.content) == content
+    assert registry.refused == 1
+
+
+class _Late:
+    """Takes an upload; when its first part has come it cuts the line, and only then counts what it has."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.counted = 0
+        self.refused = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Serve on loopback."""
+        application = web.Application()
+        application.router.add_post("/v2/late/app/blobs/uploads/", self._begin)
+        for method, handler in (("GET", self._status), ("PATCH", self._take), ("PUT", self._finish)):
+            application.router.add_route(method, "/v2/late/app/blobs/uploads/one", handler)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield "http://{}:{}".format(*runner.addresses[0][:2])
+        finally:
+            await runner.cleanup()
+
+    async def _begin(self, _request: web.Request) -> web.Response:
+        return web.Response(status=202, headers={"Location": "/v2/late/app/blobs/uploads/one"})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Range": f"0-{self.counted - 1}"})
+
+    async def _take(self, request: web.Request) -> web.Response:
+        start = int(request.headers["Content-Range"].partition("-")[0])
+        if start != len(self.content):
+            self.refused += 1
+            self.counted = len(self.content)
+            return web.Response(status=416, headers={"Range": f"0-{self.counted - 1}"})
+        self.content += await request.read()
+        if len(self.content) == 800 and not self.refused:
+            self.counted = 400
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=202, headers={"Location": "/v2/late/app/blobs/uploads/one"})
+
+    async def _finish(self, _request: web.Request) -> web.Response:
+        return web.Response(status=201)
 
 
 async def test_deletions_reach_a_harbor(node: SingleNode) -> None:

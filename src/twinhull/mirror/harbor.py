@@ -128,7 +128,7 @@ class HarborRegistry(PlainRegistry):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _has_project(self, name: str) -> bool:
-        """Tell whether there is such a project: asked so, Harbor tells also those who may not see it."""
+        """Tell whether there is such a project, or may be, since this caller is not told: a robot account, say."""
         if name in self._there:
             return True
         try:
@@ -137,6 +137,9 @@ class HarborRegistry(PlainRegistry):
                     self._there.add(name)
         except RegistryLacks:
             return False
+        except RegistryRefused:
+            # Whether the credentials are good for anything is seen by the next request.
+            return True
         return name in self._there
 
     async def _projects(self, selection: Selection) -> AsyncIterator[str]:

@@ -35,6 +35,7 @@ _SAID_LENGTH_MAX: Final = 300
 _PUSH: Final = "pull,push"
 _DELETE: Final = "pull,push,delete"
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT)
+_ELSEWHERE: Final = (HTTPStatus.CONFLICT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 _STREAM: Final = "application/octet-stream"
 
 
@@ -104,6 +105,9 @@ class RegistryWriter:
     async def _patch(self, repository: str, location: str, body: _Body) -> str:
         headers = {"Content-Range": f"{body.start}-{body.start + body.length - 1}"}
         async with self._sending("PATCH", repository, location, body, headers) as response:
+            if response.status in _ELSEWHERE:
+                # It is still busy with what came before the line broke.
+                raise RegistryUnreachable(f"registry {self._client.url} goes on with an upload at another byte")
             if response.status not in _DONE:
                 raise await self._rejected(response, "a part of a blob")
             return self._location(response)
