@@ -20,6 +20,8 @@ class Delivery:
     path: str
     headers: dict[str, str]
     text: str
+    # What it was answered.
+    status: int
 
     @property
     def body(self) -> Any:  # noqa: ANN401 - whatever JSON is
@@ -57,17 +59,18 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def running_receiver(port: int = 0) -> Iterator[Receiver]:
-    """Receive on loopback, at a free port unless one is given, for as long as the block lasts."""
+def running_receiver(port: int = 0, *, host: str = "127.0.0.1") -> Iterator[Receiver]:
+    """Receive on loopback, or another address of the test's, at a free port unless one is given, while the block lasts."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.deliveries.append(Delivery(path=self.path, headers=headers, text=text))
+            status = receiver.status
+            receiver.deliveries.append(Delivery(path=self.path, headers=headers, text=text, status=status))
             receiver.goes_on.wait(60)
             with contextlib.suppress(OSError):
-                self.send_response(receiver.status)
+                self.send_response(status)
                 if receiver.location:
                     self.send_header("Location", receiver.location)
                 self.send_header("Content-Length", "0")
@@ -76,9 +79,9 @@ def running_receiver(port: int = 0) -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - so it is called there
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
-    receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
+    receiver = Receiver(f"http://{host}:{server.server_port}/hook")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

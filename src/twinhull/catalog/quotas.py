@@ -82,12 +82,13 @@ def refusals_told(store: Store, repository: str) -> Iterator[None]:
 
 
 def _tell_of_refusal(store: Store, repository: str, error: QuotaExceeded) -> None:
-    with store.read() as connection:
-        if not policies_for(connection, project_of(repository), "QUOTA_EXCEED"):
-            return
     # Whoever is refused is to be told so, whether or not that can be written down.
-    with contextlib.suppress(TwinhullError), store.write() as transaction:
-        tell(transaction, _event(transaction, "QUOTA_EXCEED", repository, error.message))
+    with contextlib.suppress(TwinhullError):
+        with store.read() as connection:
+            if not policies_for(connection, project_of(repository), "QUOTA_EXCEED"):
+                return
+        with store.write() as transaction:
+            tell(transaction, _event(transaction, "QUOTA_EXCEED", repository, error.message))
 
 
 def tell_if_nearly_full(transaction: Transaction, repository: str) -> None:
