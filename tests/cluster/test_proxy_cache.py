@@ -153,9 +153,15 @@ def test_index_is_kept_with_those_of_its_images_that_were_pulled(pair: Cluster, 
     assert (told["equal"], told["faults"]) == (True, [])
     places = json.loads(a.manage("GET", f"/api/twinhull/v1/replication?digest={content.digest}").expect(200).body)
     assert places["everywhere"], places
+    target = new_name()
+    copying = f"/projects/library/repositories/{target.partition('/')[2]}/artifacts?from={name}:v1"
+    refused = a.manage("POST", copying).expect(400)
+    assert other.digest in str(refused.body)
     upstream.mend()
     check_pull(a.repository(name), other, other.digest)
     wait_kept(b, name, other.digest, other.digest)
+    b.manage("POST", copying).expect(201)
+    check_pull(b.repository(target), other, other.digest)
 
 
 def test_upstream_that_is_gone_is_named_when_nothing_is_cached(pair: Cluster, upstream: Upstream) -> None:

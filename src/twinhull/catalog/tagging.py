@@ -11,7 +11,7 @@ from twinhull.catalog.audit import note_artifact, note_content
 from twinhull.catalog.immutability import Immutability, rules_for_writing
 from twinhull.catalog.pushing import keep_repository, put_tag
 from twinhull.catalog.quotas import refusals_told, require_room_for
-from twinhull.kit.errors import Conflict, ManifestUnknown
+from twinhull.kit.errors import Conflict, ManifestBlobUnknown, ManifestUnknown
 from twinhull.kit.reference import parse_repository, parse_tag, project_of
 from twinhull.metadata import content
 from twinhull.metadata.projections.standing import accessories_of, children_of
@@ -66,7 +66,7 @@ class Tagging:
         """Put an artifact into another repository, with its tags and all that belongs to it; return the change number.
 
         No byte is copied: the blobs are named by both. Raises ManifestUnknown, ProjectUnknown, NameInvalid, TagImmutable,
-        or Conflict when it is there already.
+        ManifestBlobUnknown for an index of which not all is here, or Conflict when it is there already.
         """
         parse_repository(copy.target)
 
@@ -123,7 +123,12 @@ def _copy_one(transaction: Transaction, rules: Immutability, copy: Copy, digest:
     if transaction.values(MANIFEST, key) is not None:
         # Renewed, it outlives a delete that has not seen what lists it now.
         transaction.put(MANIFEST, key, {})
-    elif facts is not None:
+    elif facts is None:
+        # In a project that stands for another registry an index is kept with what was pulled of it; elsewhere it must be whole.
+        raise ManifestBlobUnknown(
+            f"the index {copy.source}@{copy.digest} lists {digest}, which is not here", hint="pull that first, by its digest"
+        )
+    else:
         _require_room(transaction, copy.target, digest, facts)
         fields = {**facts, "pushed_ms": transaction.now_ms(), "pushed_by": copy.copied_by}
         fields.pop("ids", None)
