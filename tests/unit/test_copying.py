@@ -208,11 +208,12 @@ async def test_what_was_pushed_again_since_is_not_deleted() -> None:
     assert scene.target.book == []
 
 
-async def test_a_tag_that_names_something_else_there_is_deleted_only_with_override() -> None:
+async def test_a_tag_that_names_something_else_there_is_not_deleted() -> None:
     for override in (False, True):
         scene = Scene(override=override)
         digest = await _copied(scene)
-        scene.target.push_image(TARGET, "other", "v1")
+        other = scene.target.push_image(TARGET, "other", "v1")
         del scene.source.tags[SOURCE, "v1"]
         await scene.copying.delete(Candidate(digest=digest, tags=("v1",)))
-        assert ((TARGET, "v1") in scene.target.tags) is not override
+        assert scene.target.tags[TARGET, "v1"] == other
+        assert "names something else at the destination: kept" in scene.log

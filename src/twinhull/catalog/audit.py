@@ -75,10 +75,16 @@ def note(
     )
 
 
-def note_content(transaction: Transaction, operation: str, resource_type: str, repository: str, reference: str = "") -> None:
-    """Append that the one who acts did this to a tag (`repository:reference`), or to a whole repository."""
+def note_content(
+    transaction: Transaction, operation: str, resource_type: str, repository: str, reference: str = "", *, digest: str = ""
+) -> None:
+    """Append that the one who acts did this to a tag (`repository:reference`), or to a whole repository.
+
+    `digest` is what the tag names, or named until then.
+    """
     resource = f"{repository}:{reference}" if reference else repository
-    note(transaction, operation, resource_type, resource, project=project_of(repository))
+    facts = {"digest": digest} if digest else {}
+    note(transaction, operation, resource_type, resource, project=project_of(repository), facts=facts)
 
 
 def note_artifact(

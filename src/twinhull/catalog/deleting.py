@@ -52,9 +52,10 @@ class Deleting:
         with self._store.write() as transaction:
             if rules_for_writing(transaction, repository).holds(repository, tag):
                 raise TagUndeletable(f"the tag {tag} configured as immutable, cannot be deleted")
+            digest = queries.digest_of_tag(transaction.connection, repository, tag)
             if not transaction.delete(TAG, tag_key(repository, tag)):
                 raise ManifestUnknown(detail={"name": repository, "tag": tag})
-            note_content(transaction, "delete", "tag", repository, tag)
+            note_content(transaction, "delete", "tag", repository, tag, digest=digest or "")
         return transaction.seq
 
     def _delete_manifest(self, repository: str, digest: str) -> int:

@@ -95,7 +95,7 @@ class Repositories:
                 if content.digest_of_tag(transaction.connection, repository, tag) != digest:
                     raise ManifestUnknown(detail={"name": repository, "tag": tag})
                 delete_tags(transaction, repository, [tag])
-                note_content(transaction, "delete", "tag", repository, tag)
+                note_content(transaction, "delete", "tag", repository, tag, digest=digest)
             return transaction.seq
 
         return await self._run(change)

@@ -57,7 +57,7 @@ class Tagging:
                 transaction.put(MANIFEST, key, {})
                 rules = rules_for_writing(transaction, repository)
                 put_tag(transaction, rules, repository, tag, digest=digest, pushed_by=tagged_by)
-                note_content(transaction, "create", "tag", repository, tag)
+                note_content(transaction, "create", "tag", repository, tag, digest=digest)
             return transaction.seq
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, change)

@@ -98,8 +98,8 @@ class Copying:
     async def delete(self, candidate: Candidate) -> None:
         """Delete at the destination a tag, or an artifact by its digest, that was deleted at the source.
 
-        What has been pushed to the source again since stays. Without `override` a tag stays that names something else than
-        it did here. Raises what the sides raise.
+        What has been pushed to the source again since stays, and so does a tag that names what the source does not have:
+        whoever deleted the tag has not seen that. Raises what the sides raise.
         """
         for reference in candidate.tags or (candidate.digest,):
             name = f"{self._order.destination}{'@' if is_digest(reference) else ':'}{reference}"
@@ -107,10 +107,10 @@ class Copying:
                 self._log(f"{name} is at the source again: kept")
                 self.figures.skipped += 1
                 continue
-            if candidate.tags and candidate.digest and not self._order.override:
+            if candidate.tags and candidate.digest:
                 held = await self._destination.digest(self._order.destination, reference)
-                if held not in (None, candidate.digest):
-                    self._log(f"{name} names something else at the destination, and the policy does not override: kept")
+                if held not in (None, candidate.digest) and await self._source.digest(self._order.source, str(held)) is None:
+                    self._log(f"{name} names something else at the destination: kept")
                     self.figures.skipped += 1
                     continue
             if await self._destination.delete(self._order.destination, reference):
