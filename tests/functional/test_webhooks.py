@@ -6,76 +6,33 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, push_image, robot_body, site
+from tests.support.hooks import ENTRANCE, Hooks
+from tests.support.metadata import exchange, open_sqlite
 from tests.support.packaged_chart import chart
 from tests.support.receiver import Receiver, running_receiver
-from twinhull.catalog.events import Entrance
-from twinhull.catalog.webhooks import EVENT_TYPES
 from twinhull.hooks.delivery import Courier, Delivering
+from twinhull.hooks.inheriting import Inheriting
 from twinhull.hooks.reading import Deeds
 from twinhull.jobs.access import Access
 from twinhull.jobs.runner import JobRunner
 from twinhull.kit.digest import digest_of
+from twinhull.metadata.migrate import migrate
+from twinhull.metadata.store import Store
+from twinhull.records.kinds import NODE
 
 __all__ = ["site"]
 
-ENTRANCE: Final = Entrance("https://registry.test")
 # What Harbor sends: the fields of each thing, and of what type they are.
 RESOURCE: Final = {"digest": str, "tag": str, "resource_url": str}
 REPOSITORY: Final = {"date_created": int, "name": str, "namespace": str, "repo_full_name": str, "repo_type": str}
 MEDIA_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
-
-
-class Hooks:
-    """What the agent of a node does for webhooks, step by step, and a receiver."""
-
-    def __init__(self, node: AccountsNode, receiver: Receiver) -> None:
-        self.node = node
-        self.receiver = receiver
-        self._listeners: list[Callable[[], None]] = []
-        self.access = Access(node.store, node.executor, self._listeners.append)
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget all that was not written down, as a restart of the agent does."""
-        delivering = Delivering(Courier(timeout_s=2.0), self.access, self.node.sealer, concurrency=4)
-        self.runner = JobRunner([delivering], self.access, jitter=random.Random(1))
-        self.reader = Deeds(node=self.node.store.node, entrance=ENTRANCE).reader(self.access)
-
-    async def settle(self) -> None:
-        """Tell of all that has happened, and deliver what is due."""
-        quiet = 0
-        while quiet < 2:
-            before = self.node.store.position()
-            while await self.reader.work() is not None:
-                pass
-            # Pulls are written down a little later than what is pushed.
-            await self.node.pulls.flush()
-            await self.runner.work()
-            running = [task for task in asyncio.all_tasks() if task.get_name() == "WEBHOOK"]
-            if running:
-                await asyncio.wait(running, timeout=5.0)
-            quiet = quiet + 1 if before == self.node.store.position() and not running else 0
-
-    async def told(self) -> list[dict[str, Any]]:
-        """Return the bodies of all that has arrived."""
-        await self.settle()
-        return [one.body for one in self.receiver.deliveries]
-
-    async def policy(self, project: int, *events: str, **target: object) -> int:
-        """Let a project tell the receiver of these events."""
-        body = {
-            "name": f"hook-{secrets.token_hex(3)}",
-            "targets": [{"type": "http", "address": self.receiver.url, **target}],
-            "event_types": events or EVENT_TYPES,
-            "enabled": True,
-        }
-        return await self.node.admin.create(f"/projects/{project}/webhook/policies", body)
 
 
 @pytest.fixture
@@ -377,3 +334,35 @@ async def test_trial_sends_one_event_at_once_and_says_when_it_was_not_taken(hook
     refused = await site.admin.ok(400, "POST", path, body)
     assert "answered with status 401" in refused["errors"][0]["message"]
     assert "abc" not in json.dumps(refused)
+
+
+async def test_last_deeds_of_a_removed_node_are_told_once_by_another(
+    hooks: Hooks, site: AccountsNode, receiver: Receiver, tmp_path: Path
+) -> None:
+    project = await make_project(site.admin, "team")
+    await hooks.policy(project, "PUSH_ARTIFACT")
+    await push_image(site.admin, "team/app")
+    assert len(await hooks.told()) == 1
+    await push_image(site.admin, "team/late")
+    database = open_sqlite(tmp_path / "heir")
+    migrate(database)
+    heir = Store(database, node="node2", slot=1, clock=site.store.clock)
+    exchange(site.store, heir)
+    access = Access(heir, site.executor, lambda _: None)
+    inheriting = Inheriting(Deeds(node="node2", entrance=ENTRANCE), access, is_heir=lambda: True)
+    await inheriting.work()
+    assert inheriting.told == 0
+    with heir.write() as transaction:
+        transaction.delete(NODE, "node1")
+    for _ in range(2):
+        await inheriting.work()
+    assert inheriting.told == 1
+    runner = JobRunner([Delivering(Courier(), access, site.sealer, concurrency=4)], access, jitter=random.Random(1))
+    await runner.work()
+    [_, late] = await asyncio.to_thread(receiver.wait_for, 2)
+    await runner.close()
+    assert late.body["event_data"]["repository"]["repo_full_name"] == "team/late"
+    # It was not gone after all, and tells of it itself: whoever is told twice knows it by the id.
+    await hooks.settle()
+    assert [one.event_id for one in receiver.deliveries[1:]] == [late.event_id] * 2
+    database.close()

@@ -59,7 +59,7 @@ class Deeds:
         for change in changes:
             event = self.event_of(change)
             # What a restored node takes back from its peers was told of before, but for the last moments of its former life.
-            if event is not None and (change.origin == origin or not _was_told(transaction.connection, event)):
+            if event is not None and (change.origin == origin or not was_told(transaction.connection, event)):
                 tell(transaction, event)
 
     def event_of(self, change: Change) -> Event | None:
@@ -68,14 +68,12 @@ class Deeds:
         if node != self._node or change.origin == MERGED:
             return None
         record = decode(change.record)
-        if is_dead(AUDIT, record):
-            return None
-        deed = values_of(AUDIT, record)
+        return None if is_dead(AUDIT, record) else self.event_of_deed(change.key, values_of(AUDIT, record))
+
+    def event_of_deed(self, key: str, deed: Mapping[str, Any]) -> Event | None:
+        """Return what an audit record means to webhooks, given its key and fields; None for nothing."""
         if deed.get("resource_type") != "artifact" or not deed.get("digest"):
             return None
-        return self._event(change.key, deed)
-
-    def _event(self, key: str, deed: Mapping[str, Any]) -> Event | None:
         chart = str(deed.get("chart") or "")
         event_type = (_CHART_TYPES if chart else _TYPES).get(str(deed["operation"]))
         if event_type is None:
@@ -97,7 +95,8 @@ class Deeds:
         return self._entrance.image(repository, digest=str(deed["digest"]), tag=str(deed.get("tag") or ""))
 
 
-def _was_told(connection: Connection, event: Event) -> bool:
+def was_told(connection: Connection, event: Event) -> bool:
+    """Tell whether an execution is kept, on any node, that tells of the event."""
     return any(
         event.event_id == execution.fields.get("event_id")
         for policy in policies_for(connection, event.project, event.type)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import structlog
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 # What came of a try could not be written down: it is made again, so late.
 _UNWRITTEN_S: Final = 5.0
 _FAULT_S: Final = 300.0
+# How old what is shown of a running task's log may be.
+LOG_EVERY_S: Final = 5.0
 _REASON_LENGTH_MAX: Final = 1000
 _FAULT: Final = "an error of the program, see this node's log"
 
@@ -33,8 +37,9 @@ _FAULT: Final = "an error of the program, see this node's log"
 class Attempts:
     """Carries out tries, and writes down what came of them."""
 
-    def __init__(self, access: Access, jitter: random.Random) -> None:
+    def __init__(self, access: Access, jitter: random.Random, *, log_every_s: float = LOG_EVERY_S) -> None:
         """Take where tasks are written down, and what spreads the pauses between tries."""
+        self._log_every_s = log_every_s
         self._access = access
         self._jitter = jitter
 
@@ -60,7 +65,8 @@ class Attempts:
             begun = {"status": RUNNING, "run_count": tries, "started_ms": self._access.clock.unix_ms(), "due_ms": None}
             await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, begun))
         try:
-            outcome = await job.run(execution, task, book)
+            async with self._log_kept(job, task, book):
+                outcome = await job.run(execution, task, book)
         except Exception as error:  # noqa: BLE001 - told apart, logged and written down by _failed
             reason, due_ms = self._failed(job, error, tries=tries, created_ms=task.created_ms)
             book.write(reason)
@@ -74,6 +80,26 @@ class Attempts:
         told = {**outcome, "run_count": tries, "status_message": "", "log": book.text}
         await self._end(job, execution, task, SUCCESS, told)
         return None
+
+    @asynccontextmanager
+    async def _log_kept(self, job: Job, task: Task, book: TaskLog) -> AsyncIterator[None]:
+        """Write down, now and then, what a long task has to say while it runs."""
+        keeping = asyncio.create_task(self._keep_log(task.id, book, book.text)) if job.is_long else None
+        try:
+            yield
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait([keeping])
+
+    async def _keep_log(self, number: int, book: TaskLog, kept: str) -> None:
+        while True:
+            await asyncio.sleep(self._log_every_s)
+            if book.text != kept:
+                kept = book.text
+                # What can't be written now is written with the next lines, or at the end.
+                with suppress(TwinhullError):
+                    await self._write(lambda inside: executions.tell_of(inside, TASK, number, {"log": book.text}))
 
     async def _end(self, job: Job, execution: Execution, task: Task, status: str, fields: Mapping[str, Value]) -> None:
         def end(inside: Transaction) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
-from twinhull.jobs.attempts import Attempts
+from twinhull.jobs.attempts import LOG_EVERY_S, Attempts
 from twinhull.jobs.job import Job
 from twinhull.jobs.queue import Item, Queue
 from twinhull.metadata import executions as queries
@@ -40,11 +40,11 @@ class JobRunner:
 
     name = "jobs"
 
-    def __init__(self, jobs: Sequence[Job], access: Access, *, jitter: random.Random) -> None:
-        """Take what can be done, and where it is written down."""
+    def __init__(self, jobs: Sequence[Job], access: Access, *, jitter: random.Random, log_every_s: float = LOG_EVERY_S) -> None:
+        """Take what can be done, where it is written down, and how often the logs of long tasks are."""
         self._all = {job.vendor_type: _Hands(job) for job in jobs}
         self._access = access
-        self._attempts = Attempts(access, jitter)
+        self._attempts = Attempts(access, jitter, log_every_s=log_every_s)
         self._bell = access.bell()
         # The log's position up to which it was looked through; None: not yet.
         self._seen: int | None = None

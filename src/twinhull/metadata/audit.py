@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, select
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count
+from twinhull.metadata.summaries import is_whole
 from twinhull.metadata.tables.documents import audit_records
+from twinhull.metadata.tables.log import records
+from twinhull.records.kinds import AUDIT, owned_key
+from twinhull.records.merge import Value, decode, values_of
 
 _FIELDS: Final = Fields(
     {
@@ -60,6 +64,15 @@ def list_audit_records(
     query = _FIELDS.select(query, wanted)
     found = [AuditRecord(**row) for row in connection.execute(part.of(query)).mappings()]
     return found, count(connection, query) if counted else 0
+
+
+def last_deeds(connection: Connection, node: str, *, limit: int) -> list[tuple[str, Mapping[str, Value]]]:
+    """Return key and fields of the last records that a node wrote, oldest first; those that are damaged are left out."""
+    query = select(audit_records.c.id).where(audit_records.c.node == node).order_by(audit_records.c.id.desc()).limit(limit)
+    keys = [owned_key(node, row.id) for row in connection.execute(query)]
+    whole = select(records).where(records.c.kind == AUDIT.name, records.c.key.in_(keys))
+    found = {row.key: row for row in connection.execute(whole) if is_whole(row.key, row.record, row.summary)}
+    return [(key, values_of(AUDIT, decode(found[key].record))) for key in reversed(keys) if key in found]
 
 
 def audit_keys_before(connection: Connection, at_ms: int, *, limit: int) -> list[tuple[str, int]]:

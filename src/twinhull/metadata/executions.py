@@ -201,6 +201,13 @@ def executions_of_policies(connection: Connection, vendor_type: str, vendor_ids:
     return [Execution(**_given(row)) for row in connection.execute(query).mappings()]
 
 
+def last_begun_ms(connection: Connection, vendor_type: str, node: str) -> int:
+    """Return when a node began its last execution of that type (milliseconds since 1970); 0: never."""
+    query = select(func.max(executions.c.created_ms))
+    found = connection.execute(query.where(executions.c.vendor_type == vendor_type, executions.c.node == node)).scalar()
+    return int(found or 0)
+
+
 def executions_since(connection: Connection, vendor_type: str, vendor_id: int, since_ms: int) -> list[Execution]:
     """Return the executions of a policy that were begun at that time or later, on any node, oldest first."""
     query = select(executions).where(

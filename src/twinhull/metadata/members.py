@@ -58,6 +58,12 @@ def was_removed(connection: Connection, node: str) -> bool:
     return bool(connection.execute(query).scalar())
 
 
+def removed_nodes(connection: Connection) -> list[str]:
+    """Return who was a member and is none any more; those of long ago are forgotten with their records."""
+    query = select(records.c.key).where(records.c.kind == NODE.name, records.c.dead).order_by(records.c.key)
+    return [str(row.key) for row in connection.execute(query)]
+
+
 def slots_ever_used(connection: Connection) -> set[int]:
     """Return the slots of all nodes there are and were: a slot given twice would give ids twice."""
     rows = connection.execute(select(records.c.record).where(records.c.kind == NODE.name))

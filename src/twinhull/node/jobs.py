@@ -10,6 +10,7 @@ from twinhull.auth.sealing import Sealer
 from twinhull.catalog.replication import scheduled_replications
 from twinhull.config.settings import Settings
 from twinhull.hooks.delivery import Courier, Delivering
+from twinhull.hooks.inheriting import Inheriting
 from twinhull.hooks.reading import Deeds
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import Job
@@ -39,12 +40,14 @@ class Jobs:
             Replication(own, access, sealer, entrance_of(settings)),
         ]
         schedules: Sequence[Schedules] = [scheduled_replications]
+        deeds = Deeds(node=engine.store.node, entrance=entrance_of(settings))
         self._runner = JobRunner(jobs, access, jitter=jitter)
         self.workers: Final[Sequence[Worker]] = [
             self._runner,
-            Deeds(node=engine.store.node, entrance=entrance_of(settings)).reader(access),
+            deeds.reader(access),
             Scheduler(schedules, access, is_first=self._is_first),
             Keeping(jobs, access, is_heir=self._is_heir),
+            Inheriting(deeds, access, is_heir=self._is_heir),
             reader_of_events(access),
         ]
 
