@@ -1,42 +1,20 @@
-"""Proxy cache projects on two nodes: what is pulled through, what is kept, and what is served when upstream is not there."""
+"""Proxy cache projects on two nodes: what is pulled through, and what is kept of it."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import http.client
-import http.server
 import json
-import threading
-from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
-from tests.cluster.test_blob_transfers import MB, big_image
-from tests.support.images import Content, image, index
-from tests.support.nodes import Cluster, eventually, new_name
-from tests.support.proxied import Upstream, make_proxy, running_upstream, wait_kept
-from tests.support.pushes import check_pull, push, put_manifest, reading
+from tests.support.images import OCI_INDEX, Content, artifact, encode, index
+from tests.support.nodes import Cluster, ClusterNode, eventually, new_name
+from tests.support.proxied import Upstream, make_proxy, new_image, running_upstream, wait_kept
+from tests.support.pushes import check_pull, push, put_manifest
 from twinhull.kit.clock import SystemClock
 
-
-@pytest.fixture(scope="module")
-def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    """A docker-registry for all tests of the module."""
-    with running_upstream(tmp_path_factory.mktemp("upstream")) as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(shared_upstream: Upstream) -> Iterator[Upstream]:
-    """A docker-registry; whatever the test does to its line is mended afterwards."""
-    yield shared_upstream
-    shared_upstream.mend()
-
-
-def new_image(size: int = 0) -> Content:
-    """Return an image that nobody has pushed before."""
-    seed = new_name()
-    return big_image(seed, size) if size else image(seed)
+MB: Final = 1_000_000
 
 
 def test_what_is_pulled_through_one_node_is_on_all_of_them(pair: Cluster, upstream: Upstream) -> None:
@@ -164,67 +142,6 @@ def test_index_is_kept_with_those_of_its_images_that_were_pulled(pair: Cluster, 
     check_pull(b.repository(target), other, other.digest)
 
 
-def test_upstream_that_is_gone_is_named_when_nothing_is_cached(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    project = upstream.proxy(a)
-    repository = a.repository(f"{project}/team/never")
-    for line in (upstream.mend, upstream.line.cut):
-        line()
-        refused = repository.get("manifests/v1").refused(404, "MANIFEST_UNKNOWN")
-        assert upstream.url in str(refused.body)
-        refused = repository.get(f"blobs/sha256:{'0' * 64}").refused(404, "BLOB_UNKNOWN")
-        assert upstream.url in str(refused.body)
-    assert a.repository(f"{project}/team/never").head("manifests/v1").status == 404
-
-
-def test_what_upstream_has_deleted_is_served_only_where_that_is_wanted(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    content = new_image()
-    there = upstream.registry.repository("team/deleted")
-    push(there, content, "v1")
-    strict, lenient = upstream.proxy(a), upstream.proxy(a, proxy_cache_local_on_not_found="true")
-    for project in (strict, lenient):
-        check_pull(a.repository(f"{project}/team/deleted"), content, "v1")
-        wait_kept(a, f"{project}/team/deleted", "v1", content.digest)
-    there.delete(f"manifests/{content.digest}").expect(202)
-    eventually(lambda: a.repository(f"{strict}/team/deleted").get("manifests/v1").status == 404)
-    check_pull(a.repository(f"{strict}/team/deleted"), content, content.digest)
-    check_pull(a.repository(f"{lenient}/team/deleted"), content, "v1")
-
-
-def test_blob_goes_on_where_it_was_when_upstream_broke_off(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    content = new_image(12 * MB)
-    push(upstream.registry.repository("team/broken"), content, "v1")
-    name = f"{upstream.proxy(a)}/team/broken"
-    layer = content.blobs[1]
-    a.repository(name).head("manifests/v1").expect(200)
-    upstream.line.allow("back", 5 * MB)
-    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer:
-        assert answer.status == 200
-        begun = answer.read(4 * MB)
-        eventually(lambda: not upstream.line.is_open, what="upstream broke off")
-        upstream.mend()
-        assert begun + answer.read() == layer.content
-    # All of it once, and the head of what was on its way when it broke.
-    assert upstream.registry.asked("GET", f"/team/broken/blobs/{layer.digest}") == 2
-
-
-def test_reader_is_cut_off_when_upstream_stays_away_and_can_go_on_later(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    content = new_image(12 * MB)
-    push(upstream.registry.repository("team/away"), content, "v1")
-    name = f"{upstream.proxy(a)}/team/away"
-    layer = content.blobs[1]
-    upstream.line.allow("back", 5 * MB)
-    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
-        answer.read()
-    upstream.mend()
-    headers = {"Range": f"bytes={3 * MB}-"}
-    rest = a.repository(name).get(f"blobs/{layer.digest}", headers=headers).expect(206)
-    assert rest.body == layer.content[3 * MB :]
-
-
 def test_part_of_a_cold_blob_does_not_wait_for_all_of_it(pair: Cluster, upstream: Upstream) -> None:
     a, _ = pair
     content = new_image(40 * MB)
@@ -242,36 +159,6 @@ def test_part_of_a_cold_blob_does_not_wait_for_all_of_it(pair: Cluster, upstream
     eventually(lambda: a.has_blob(layer.digest), what="all of it came")
 
 
-def test_node_killed_in_the_middle_has_nothing_half_done(pair: Cluster, upstream: Upstream) -> None:
-    a, b = pair
-    content = new_image(12 * MB)
-    push(upstream.registry.repository("team/killed"), content, "v1")
-    name = f"{upstream.proxy(a)}/team/killed"
-    upstream.line.rate = 2 * MB
-    a.repository(name).get("manifests/v1").expect(200)
-    eventually(lambda: any((a.data_dir / "uploads").iterdir()), what="bytes are coming")
-    a.kill()
-    upstream.mend()
-    a.start()
-    assert b.manage("GET", f"/projects/{name.partition('/')[0]}/repositories/team%252Fkilled/artifacts/v1").status == 404
-    check_pull(a.repository(name), content, "v1")
-    wait_kept(b, name, "v1", content.digest)
-
-
-def test_full_project_serves_without_keeping(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    content = new_image(2 * MB)
-    push(upstream.registry.repository("team/full"), content, "v1")
-    project = upstream.proxy(a)
-    number = json.loads(a.manage("GET", f"/projects/{project}").expect(200).body)["project_id"]
-    (quota,) = json.loads(a.manage("GET", f"/quotas?reference=project&reference_id={number}").expect(200).body)
-    a.manage("PUT", f"/quotas/{quota['id']}", {"hard": {"storage": MB}}).expect(200)
-    for _ in range(2):
-        check_pull(a.repository(f"{project}/team/full"), content, "v1")
-    assert not a.has_blob(content.blobs[1].digest)
-    assert json.loads(a.manage("GET", f"/projects/{project}/repositories").expect(200).body) == []
-
-
 def test_node_of_ours_is_upstream_too(pair: Cluster) -> None:
     a, b = pair
     content, name = new_image(), new_name()
@@ -279,16 +166,6 @@ def test_node_of_ours_is_upstream_too(pair: Cluster) -> None:
     project = make_proxy(b.manage, f"http://{a.address}", kind="harbor")
     check_pull(b.repository(f"{project}/{name}"), content, "v1")
     wait_kept(a, f"{project}/{name}", "v1", content.digest)
-
-
-def test_bytes_that_are_here_open_nothing_that_upstream_does_not_give(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    secret = new_image()
-    push(a.repository(new_name()), secret, "v1")
-    repository = a.repository(f"{upstream.proxy(a)}/team/other")
-    for blob in secret.blobs:
-        repository.get(f"blobs/{blob.digest}").refused(404, "BLOB_UNKNOWN")
-        assert repository.head(f"blobs/{blob.digest}").status == 404
 
 
 def test_private_upstream_is_asked_with_its_credentials(pair: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -320,64 +197,38 @@ def test_tags_are_those_that_are_here_and_those_that_are_there(pair: Cluster, up
     assert b.repository(name).tags() == ["v2"]
 
 
-def test_wrong_bytes_are_handed_on_to_nobody_as_a_whole_and_not_kept(pair: Cluster, upstream: Upstream) -> None:
-    a, _ = pair
-    content = new_image(3 * MB)
-    push(upstream.registry.repository("team/spoilt"), content, "v1")
-    layer = content.blobs[1]
-    upstream.spoil(layer.digest)
-    name = f"{upstream.proxy(a)}/team/spoilt"
-    upstream.line.rate = 3 * MB
-    with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
-        answer.read()
-    assert not a.has_blob(layer.digest)
-    assert not list((a.data_dir / "uploads").iterdir())
+def referrers(node: ClusterNode, name: str, content: Content) -> list[tuple[str, str]]:
+    """Return digest and type of what refers to an image, as the node lists it."""
+    document = json.loads(node.repository(name).get(f"referrers/{content.digest}").expect(200).body)
+    return [(one["digest"], one["artifactType"]) for one in document["manifests"]]
 
 
-class _Busy(http.server.BaseHTTPRequestHandler):
-    """A registry that wants to be asked nothing more."""
-
-    def do_HEAD(self) -> None:
-        """Say so."""
-        self.send_response(429)
-        self.send_header("Retry-After", "30")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        """Say so."""
-        self.do_HEAD()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def busy() -> Iterator[str]:
-    """The address of such a registry."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_busy_or_slow_upstream_is_no_reason_not_to_serve_what_is_here(pair: Cluster, upstream: Upstream, busy: str) -> None:
+@pytest.mark.parametrize("lists", [True, False], ids=["by the API", "by a tag"])
+def test_what_refers_to_an_image_is_found_there_and_kept_when_it_was_pulled(
+    pair: Cluster, upstream: Upstream, lists: bool
+) -> None:
     a, b = pair
     content = new_image()
-    push(upstream.registry.repository("team/busy"), content, "v1")
-    name = f"{upstream.proxy(a)}/team/busy"
-    check_pull(a.repository(name), content, "v1")
-    wait_kept(b, name, "v1", content.digest)
-    upstream.line.plugged = {"back"}
+    report = artifact(new_name(), subject=content.manifest)
+    there = a.repository(new_name()) if lists else upstream.registry.repository("team/signed")
+    push(there, content, "v1")
+    push(there, report, report.digest)
+    if not lists:
+        # As clients do where a registry has no such list.
+        row = report.manifest.descriptor(artifactType="application/vnd.example.report")
+        listed = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [row]})
+        there.put_manifest(content.digest.replace(":", "-"), listed, OCI_INDEX).expect(201)
+    url = f"http://{a.address}" if lists else upstream.url
+    name = f"{make_proxy(b.manage, url, kind='harbor' if lists else 'docker-registry')}/{there.name}"
+    wanted = [(report.digest, "application/vnd.example.report")]
+    assert referrers(b, name, content) == wanted
     check_pull(b.repository(name), content, "v1")
-    upstream.line.plugged = set()
-    upstream.line.drop()
-    upstream.line.target = busy
-    check_pull(a.repository(name), content, "v1")
-    refused = a.repository(name).get("manifests/v2").refused(429, "TOOMANYREQUESTS")
-    assert upstream.url in str(refused.body)
+    check_pull(b.repository(name), report, report.digest)
+    for node in pair:
+        wait_kept(node, name, report.digest, report.digest)
+    upstream.line.cut()
+    assert referrers(b, name, content) == wanted
+    assert referrers(a, name, content) == wanted
 
 
 def test_speed_of_a_project_holds_for_what_it_brings(pair: Cluster, upstream: Upstream) -> None:

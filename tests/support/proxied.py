@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.images import Content, image
 from tests.support.line import Line
 from tests.support.plain_registry import SECRET, USER, PlainRegistry
 from tests.support.real_node import RealNode, eventually
@@ -82,6 +83,11 @@ def running_upstream(directory: Path, *, private: bool = False) -> Iterator[Upst
         yield upstream
     finally:
         upstream.close()
+
+
+def new_image(size: int = 8_192) -> Content:
+    """Return an image that nobody has pushed before, with one layer of about that size."""
+    return image(secrets.token_hex(6), layers=1, layer_bytes=size)
 
 
 def wait_kept(node: RealNode, repository: str, reference: str, digest: str) -> None:

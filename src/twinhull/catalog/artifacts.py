@@ -249,12 +249,26 @@ class Artifacts:
         return names
 
     async def referrers(self, repository: str, subject: Digest, *, artifact_type: str, last: str, limit: int) -> list[Referrer]:
-        """Return manifests whose subject is this digest, after the digest `last`; none is no error."""
+        """Return manifests whose subject is this digest, after the digest `last`; none is no error.
+
+        In a project that stands for another registry's content they are those that are here and those that are there.
+        """
+        there: list[Referrer] = []
+        if await self._upstreams.stands_for(project_of(repository)):
+            there = [
+                one
+                for one in await self._upstreams.referrers(repository, subject)
+                if one.digest > last and artifact_type in ("", one.artifact_type)
+            ]
 
         def read(connection: Connection) -> list[Referrer]:
             return content.referrers_page(connection, repository, subject, artifact_type=artifact_type, last=last, limit=limit)
 
-        return await self._read_list(read)
+        here = await self._read_list(read)
+        if not there:
+            return here
+        merged = {one.digest: one for one in (*there, *here)}
+        return [merged[digest] for digest in sorted(merged)][:limit]
 
     async def repositories(self, last: str, limit: int, *, projects: frozenset[str] | None) -> list[str]:
         """Return names of repositories after `last`, of these projects or of all."""

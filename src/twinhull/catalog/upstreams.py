@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from twinhull.catalog.peers import BlobSource
 from twinhull.kit.digest import Digest
 from twinhull.kit.errors import BlobUnknown, ManifestUnknown
+from twinhull.metadata.content import Referrer
 
 
 class UpstreamManifest(NamedTuple):
@@ -61,6 +62,10 @@ class Upstreams(Protocol):
         """Return the tags that upstream has; none when it can't be asked."""
         ...
 
+    async def referrers(self, repository: str, subject: Digest) -> list[Referrer]:
+        """Return the manifests upstream whose subject is this digest; none when it can't be asked, or lists none."""
+        ...
+
 
 class NoUpstreams:
     """A node whose projects stand for nothing but themselves."""
@@ -93,5 +98,9 @@ class NoUpstreams:
         raise BlobUnknown(detail={"name": repository, "digest": digest})
 
     async def tags(self, repository: str) -> list[str]:  # noqa: ARG002
+        """Return none."""
+        return []
+
+    async def referrers(self, repository: str, subject: Digest) -> list[Referrer]:  # noqa: ARG002
         """Return none."""
         return []

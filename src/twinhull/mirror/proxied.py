@@ -6,11 +6,12 @@ What can't be kept (the disk or the project is full, the agent is gone) goes fro
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -18,16 +19,18 @@ from twinhull.auth.subjects import ProjectFacts
 from twinhull.blobs.store import BlobStore
 from twinhull.catalog.peers import BlobSource
 from twinhull.catalog.upstreams import ComingBlob, UpstreamManifest
-from twinhull.kit.digest import Digest, algorithm_of, hex_of, new_hash
+from twinhull.kit.digest import Digest, algorithm_of, hex_of, is_known, new_hash
 from twinhull.kit.errors import (
     BlobUnknown,
     PeerUnavailable,
     QuotaExceeded,
+    RegistryLacks,
     RegistryUnreachable,
     StorageFull,
     TooMany,
     TwinhullError,
 )
+from twinhull.metadata.content import Referrer
 from twinhull.mirror.upstreams import Upstream, Upstreams
 from twinhull.replication.link import AgentLink, AskUpstream, Coming, FetchUpstream, Named, SizeUpstream
 from twinhull.replication.remote import ArrivingBlob
@@ -37,8 +40,9 @@ log = structlog.get_logger(__name__)
 # The agent keeps to shorter limits, but for the bytes of a blob.
 _ASK_S: Final = 20.0
 _SIZE_S: Final = 35.0
-_TAGS_S: Final = 5.0
+_LIST_S: Final = 5.0
 _TAGS_MAX: Final = 100_000
+_REFERRERS_MAX: Final = 10_000
 # A part of a blob that begins so far behind what has come is not waited for.
 _AHEAD_BYTES: Final = 8 * 1024 * 1024
 _NOT_KEPT: Final = (StorageFull, QuotaExceeded, PeerUnavailable)
@@ -116,7 +120,7 @@ class RemoteUpstreams:
         """Return the tags that upstream has."""
         found: list[str] = []
         try:
-            async with asyncio.timeout(_TAGS_S):
+            async with asyncio.timeout(_LIST_S):
                 upstream = await self._upstreams.of(repository)
                 async for page in upstream.client.tags(upstream.repository):
                     found += page
@@ -126,6 +130,25 @@ class RemoteUpstreams:
             log.info("upstream's tags are not known", repository=repository, reason=str(error))
         return found
 
+    async def referrers(self, repository: str, subject: Digest) -> list[Referrer]:
+        """Return the manifests upstream whose subject is this digest."""
+        found: list[Referrer] = []
+        try:
+            async with asyncio.timeout(_LIST_S):
+                upstream = await self._upstreams.of(repository)
+                try:
+                    async for page in upstream.client.referrer_descriptors(upstream.repository, subject):
+                        found += map(_referrer, page)
+                        if len(found) > _REFERRERS_MAX:
+                            break
+                except RegistryLacks:
+                    # OCI distribution 1.1, "Unavailable Referrers API": then a tag has the list.
+                    listed = await upstream.client.manifest(upstream.repository, subject.replace(":", "-"))
+                    found += map(_referrer, _descriptors_in(listed.content))
+        except (TwinhullError, TimeoutError) as error:
+            log.info("upstream's referrers are not known", repository=repository, subject=subject, reason=str(error))
+        return found
+
     async def _straight(self, repository: str, digest: Digest) -> ComingBlob:
         try:
             upstream = await self._upstreams.of(repository)
@@ -133,6 +156,27 @@ class RemoteUpstreams:
         except TwinhullError as error:
             raise _unknown(repository, digest, error) from error
         return ComingBlob(size, PassedBlob(upstream, digest, size))
+
+
+def _descriptors_in(index: bytes) -> list[Mapping[str, Any]]:
+    try:
+        document = json.loads(index)
+    except ValueError:
+        return []
+    listed = document.get("manifests") if isinstance(document, dict) else None
+    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [one for one in found if is_known(str(one.get("digest", "")))]
+
+
+def _referrer(said: Mapping[str, Any]) -> Referrer:
+    annotations, size = said.get("annotations"), said.get("size")
+    return Referrer(
+        digest=str(said["digest"]),
+        media_type=str(said.get("mediaType", "")),
+        artifact_type=str(said.get("artifactType", "")),
+        size=size if isinstance(size, int) else 0,
+        annotations={str(name): str(value) for name, value in annotations.items()} if isinstance(annotations, dict) else {},
+    )
 
 
 def _unknown(repository: str, digest: Digest, error: Exception) -> TwinhullError:

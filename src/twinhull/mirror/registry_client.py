@@ -5,11 +5,11 @@ Requests fail as registry_line says.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
@@ -149,9 +149,13 @@ class RegistryClient:
 
     async def referrers(self, repository: str, digest: Digest) -> AsyncIterator[list[Digest]]:
         """Give the digests of the manifests whose subject this one is, page by page, where the registry lists them."""
+        async for page in self.referrer_descriptors(repository, digest):
+            yield [Digest(one["digest"]) for one in page]
+
+    async def referrer_descriptors(self, repository: str, digest: Digest) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """Give the descriptors of these manifests, each with a digest of a known algorithm, else as the registry has them."""
         async for page in self._pages(self.path(repository, f"referrers/{digest}"), "manifests", self.scope(repository)):
-            said = [str(one.get("digest", "")) for one in page if isinstance(one, dict)]
-            yield [Digest(text) for text in said if is_known(text)]
+            yield [one for one in page if isinstance(one, dict) and is_known(str(one.get("digest", "")))]
 
     async def _pages(self, path: str, field: str, scope: str) -> AsyncIterator[list[object]]:
         for _ in range(_PAGES_MAX):
