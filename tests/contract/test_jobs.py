@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.jobs import Node
+from tests.support.jobs import IMPATIENT, Node
 from tests.support.metadata import exchange
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
@@ -119,6 +119,13 @@ async def test_futile_task_is_an_error_at_once(node: Node) -> None:
     assert node.job.did == ["one"]
     assert node.statuses(number) == ["Error"]
     assert node.tasks(number)[0].fields["status_message"] == "no such target"
+
+
+async def test_execution_is_tried_as_often_as_its_job_says_of_it(node: Node) -> None:
+    node.job.failing["one"] = Unavailable("receiver does not answer")
+    patient, impatient = node.begin("one"), node.begin("one", vendor_id=IMPATIENT)
+    await node.settle()
+    assert (node.execution(patient).status, node.execution(impatient).status) == ("Running", "Error")
 
 
 async def test_error_of_the_program_is_tried_again_and_not_told(node: Node) -> None:

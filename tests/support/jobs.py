@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
-from twinhull.jobs.job import Job, NewTask, Retry, TaskLog
+from twinhull.jobs.job import ONCE, Job, NewTask, Retry, TaskLog
 from twinhull.jobs.runner import JobRunner
 from twinhull.metadata.executions import Execution, Task, find_execution, list_tasks
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.merge import Value
+
+# A policy whose executions are not tried twice.
+IMPATIENT = 8
 
 
 class Copying(Job):
@@ -32,6 +35,9 @@ class Copying(Job):
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.plans: list[Sequence[NewTask] | Exception] = []
+
+    def retry_of(self, execution: Execution) -> Retry:
+        return ONCE if execution.vendor_id == IMPATIENT else self.retry
 
     async def run(self, execution: Execution, task: Task, log: TaskLog) -> Mapping[str, Value]:
         name = str(task.fields["name"])

@@ -68,7 +68,7 @@ class Attempts:
             async with self._log_kept(job, task, book):
                 outcome = await job.run(execution, task, book)
         except Exception as error:  # noqa: BLE001 - told apart, logged and written down by _failed
-            reason, due_ms = self._failed(job, error, tries=tries, created_ms=task.created_ms)
+            reason, due_ms = self._failed(job, execution, error, tries=tries, created_ms=task.created_ms)
             book.write(reason)
             fields = {"run_count": tries, "status_message": reason, "log": book.text}
             if due_ms is None:
@@ -119,7 +119,7 @@ class Attempts:
         try:
             tasks = await job.plan(execution, book)
         except Exception as error:  # noqa: BLE001 - as above
-            reason, due_ms = self._failed(job, error, tries=tries, created_ms=execution.created_ms)
+            reason, due_ms = self._failed(job, execution, error, tries=tries, created_ms=execution.created_ms)
             book.write(reason)
             fields: dict[str, Any] = {"plan_count": tries, "status_message": reason, "log": book.text, "due_ms": due_ms}
             if due_ms is None:
@@ -145,7 +145,9 @@ class Attempts:
         # Whoever is cancelled meanwhile must not leave what he has done unwritten, and do it again.
         await to_its_end(self._access.write(action))
 
-    def _failed(self, job: Job, error: Exception, *, tries: int, created_ms: int) -> tuple[str, int | None]:
+    def _failed(
+        self, job: Job, execution: Execution, error: Exception, *, tries: int, created_ms: int
+    ) -> tuple[str, int | None]:
         """Return what to say of a failure, and when to try again; None: never."""
         if isinstance(error, TwinhullError):
             reason = str(error)[:_REASON_LENGTH_MAX]
@@ -154,5 +156,5 @@ class Attempts:
             reason = _FAULT
         if isinstance(error, Futile):
             return reason, None
-        due = job.retry.due_ms(tries, created_ms=created_ms, now_ms=self._access.clock.unix_ms(), jitter=self._jitter)
-        return reason, due
+        retry, now_ms = job.retry_of(execution), self._access.clock.unix_ms()
+        return reason, retry.due_ms(tries, created_ms=created_ms, now_ms=now_ms, jitter=self._jitter)

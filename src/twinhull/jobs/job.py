@@ -73,7 +73,7 @@ class Job(ABC):
 
     `run` and `plan` may be cancelled at any moment, by a stop of the node or of the execution, and are called again after a
     restart for what had not ended: at least once. A TwinhullError that they raise is written down and the step tried again
-    by the rules of `retry`; a Futile ends it as failed at once.
+    as `retry_of` says; a Futile ends it as failed at once.
     """
 
     vendor_type: ClassVar[str]
@@ -93,6 +93,11 @@ class Job(ABC):
         """Return the tasks of an execution that was begun without; again if the node stops before they are written."""
         del log
         raise Futile(f"an execution of {execution.vendor_type} begins with its tasks")
+
+    def retry_of(self, execution: Execution) -> Retry:
+        """Return how often the steps of this execution are tried again."""
+        del execution
+        return self.retry
 
     def task_ended(self, transaction: Transaction, execution: Execution, task: Task, status: str) -> None:
         """Do what has to be done when, and only if, a task ends: in the transaction that says so."""

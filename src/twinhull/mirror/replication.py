@@ -39,6 +39,7 @@ _HARBOR: Final = "harbor"
 # A task that has failed for so many artifacts will fail for the rest.
 _FAILURES_MAX: Final = 20
 _REGISTRIES_REMEMBERED_MAX: Final = 16
+_SOON: Final = Retry(first_s=2.0, for_s=600.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +67,12 @@ class _Orders:
 
 
 class Replication(Job):
-    """The job. While the other side is down it is tried again, for a day; tasks of one repository wait for one another."""
+    """The job. While the other side is down it is tried again; tasks of one repository wait for one another."""
 
     vendor_type: ClassVar[str] = VENDOR
     concurrency = 3
-    retry = Retry(first_s=2.0)
+    # Nobody looks after what an event has begun, and nothing else brings it: it waits for the other side.
+    retry = Retry(first_s=2.0, for_s=24 * 3600.0)
     is_taken_over = True
 
     def __init__(self, local: LocalRegistry, access: Access, sealer: Sealer, entrance: Entrance) -> None:
@@ -81,6 +83,10 @@ class Replication(Job):
         self._entrance = entrance
         # By registry, in which repository there blobs have been seen, so that another can be given them without sending.
         self._homes: dict[int, dict[Digest, str]] = {}
+
+    def retry_of(self, execution: Execution) -> Retry:
+        """Return that: what somebody waits for, or a schedule begins again, says before long that it has failed."""
+        return self.retry if execution.trigger == EVENT else _SOON
 
     async def plan(self, execution: Execution, log: TaskLog) -> list[NewTask]:
         """Return a task for each repository with something to copy."""
