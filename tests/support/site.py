@@ -334,7 +334,9 @@ def start_over(site: Site) -> None:
     """Make the site anew: other nodes, with nothing in them."""
     site.stop()
     site.network.heal()
-    for name in list(site.nodes):
-        shutil.rmtree(site.directory / name, ignore_errors=True)
+    # Those that have left are not among its nodes any more.
+    for name in (*NAMES, SPARE):
+        if (site.directory / name).exists():
+            shutil.rmtree(site.directory / name)
     site.nodes.clear()
     site.start()
