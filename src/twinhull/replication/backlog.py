@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import TwinhullError
+from twinhull.kit.errors import StorageFull, TwinhullError
 from twinhull.replication.protocol import INLINE_BLOB_BYTES_MAX
 from twinhull.replication.threads import in_thread
 from twinhull.replication.transfer import Transfer
@@ -19,6 +19,8 @@ _BACKOFF_MIN_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 30.0
 # A small blob travels in the stream, beside the change that names it: it gets this long before it is asked for.
 _INLINE_GRACE_S: Final = 0.25
+# A disk that was full is looked at so often: what is wanted comes as soon as there is room, however often it has failed.
+_LOOK_FOR_ROOM_S: Final = 1.0
 # Blobs that no peer has or gives, and that are tried again; more of them are left out until they are looked for again.
 _FAILING_MAX: Final = 500
 
@@ -43,15 +45,23 @@ class Backlog:
     """Used on the agent's event loop. Each blob in it costs a task: who adds to it keeps it short (see Wants)."""
 
     def __init__(
-        self, transfers: Bringing, *, executor: Executor, is_named: Callable[[Digest], bool], jitter: random.Random
+        self,
+        transfers: Bringing,
+        *,
+        executor: Executor,
+        is_named: Callable[[Digest], bool],
+        free_bytes: Callable[[], int],
+        jitter: random.Random,
     ) -> None:
-        """Take what brings blobs, and what tells whether a record still names one."""
+        """Take what brings blobs, and what tells whether a record still names one, and how much room there is."""
         self._transfers = transfers
         self._executor = executor
         self._is_named = is_named
+        self._free_bytes = free_bytes
         self._jitter = jitter
         self._wanted: dict[Digest, int] = {}
         self._failing: set[Digest] = set()
+        self._is_looking_for_room = False
         self._room = asyncio.Semaphore(_RUNNING_MAX)
         self._hurry = asyncio.Event()
         # Whenever a blob has come.
@@ -108,9 +118,12 @@ class Backlog:
                         await asyncio.shield(self._transfers.start(digest, size).ended)
                         self.brought += 1
                     return
-                except TwinhullError:
+                except TwinhullError as error:
                     failures += 1
                     self._failing.add(digest)
+                    if isinstance(error, StorageFull) and not self._is_looking_for_room:
+                        self._is_looking_for_room = True
+                        self._transfers.spawn(self._look_for_room())
             if len(self._failing) > _FAILING_MAX:
                 self.drop(digest)
                 self.left_out.set()
@@ -124,6 +137,15 @@ class Backlog:
                     await self._hurry.wait()
             except TimeoutError:
                 continue
+
+    async def _look_for_room(self) -> None:
+        while self._failing:
+            await asyncio.sleep(_LOOK_FOR_ROOM_S)
+            free = await in_thread(self._executor, self._free_bytes)
+            if free > min((self._wanted.get(digest, 0) for digest in self._failing), default=0):
+                break
+        self._is_looking_for_room = False
+        self.retry_now()
 
     def drop(self, digest: Digest) -> None:
         """Want a blob no more: it is on disk, or nothing names it."""

@@ -84,7 +84,7 @@ class Transfers:
         self.received_bytes: dict[str, int] = {}
         # By peer and how they ended ("ok" or "failed").
         self.ended: dict[tuple[str, str], int] = {}
-        self.backlog = Backlog(self, executor=executor, is_named=is_named, jitter=jitter)
+        self.backlog = Backlog(self, executor=executor, is_named=is_named, free_bytes=blobs.free_bytes, jitter=jitter)
 
     # -- by need ---------------------------------------------------------------------------------------------------
 
