@@ -82,7 +82,8 @@ async def test_failed_task_is_tried_again_and_its_lane_waits(node: Node, clock: 
     number = node.begin("one", "two", lane="to-there")
     other = node.begin("three")
     await node.settle()
-    assert node.job.did == ["one", "three"]
+    # Both are done at the same time.
+    assert sorted(node.job.did) == ["one", "three"]
     assert node.statuses(number) == ["Scheduled", "Pending"]
     assert node.execution(number).status == "Running"
     assert node.execution(other).status == "Success"
@@ -90,11 +91,11 @@ async def test_failed_task_is_tried_again_and_its_lane_waits(node: Node, clock: 
     node.job.failing.clear()
     clock.advance(4 * SECOND_MS)
     await node.settle()
-    assert node.job.did == ["one", "three"]
+    assert sorted(node.job.did) == ["one", "three"]
     # Pauses begin with ten seconds, less what chance takes off.
     clock.advance(6 * SECOND_MS)
     await node.settle()
-    assert node.job.did == ["one", "three", "one", "two"]
+    assert node.job.did[2:] == ["one", "two"]
     assert node.statuses(number) == ["Success", "Success"]
     assert node.tasks(number)[0].fields["run_count"] == 2
     assert node.tasks(number)[0].fields["log"].count("copying one") == 2
