@@ -135,6 +135,18 @@ def test_an_execution_is_stopped_in_the_middle_from_any_node_and_goes_on_with_th
     check_pull(plain.repository(f"{team}/app"), LARGE, "v1")
 
 
+def test_a_schedule_begins_it_on_one_node(first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str) -> None:
+    push(second.repository(f"{team}/app"), ONE, "v1")
+    trigger = {"type": "scheduled", "trigger_settings": {"cron": "*/2 * * * * *"}}
+    policy = policy_of(second, line, team, trigger=trigger)
+    wait_for(lambda: any(one["status"] == "Succeed" for one in first.executions(policy)), "a scheduled execution")
+    check_pull(plain.repository(f"{team}/app"), ONE, "v1")
+    assert {one["trigger"] for one in first.executions(policy)} == {"scheduled"}
+    second.change_policy(policy, **{**_shown(second, policy), "enabled": False})
+    starts = [one["start_time"][:19] for one in first.executions(policy)]
+    assert len(starts) == len(set(starts))
+
+
 def test_an_agent_that_is_killed_in_the_middle_does_it_again(
     cluster: Cluster, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
@@ -149,18 +161,6 @@ def test_an_agent_that_is_killed_in_the_middle_does_it_again(
     assert (ended["status"], ended["succeed"]) == ("Succeed", 1), second.told(execution)
     check_pull(plain.repository(f"{team}/app"), LARGE, "v1")
     cluster.wait_in_sync()
-
-
-def test_a_schedule_begins_it_on_one_node(first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str) -> None:
-    push(second.repository(f"{team}/app"), ONE, "v1")
-    trigger = {"type": "scheduled", "trigger_settings": {"cron": "*/2 * * * * *"}}
-    policy = policy_of(second, line, team, trigger=trigger)
-    wait_for(lambda: any(one["status"] == "Succeed" for one in first.executions(policy)), "a scheduled execution")
-    check_pull(plain.repository(f"{team}/app"), ONE, "v1")
-    assert {one["trigger"] for one in first.executions(policy)} == {"scheduled"}
-    second.change_policy(policy, **{**_shown(second, policy), "enabled": False})
-    starts = [one["start_time"][:19] for one in first.executions(policy)]
-    assert len(starts) == len(set(starts))
 
 
 def test_a_policy_that_wants_to_be_alone_begins_no_second_execution(first: Desk, second: Desk, line: Line, team: str) -> None:

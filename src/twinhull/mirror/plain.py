@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from twinhull.catalog.foreign import Endpoint
 from twinhull.catalog.media import OCI_INDEX, ParsedManifest, parse_manifest
 from twinhull.kit.digest import Digest, digest_of, hex_of, is_known
-from twinhull.kit.errors import RegistryLacks, RegistryRefused, RegistryRejected
+from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryRejected
 from twinhull.kit.reference import is_digest
 from twinhull.mirror.registry_client import RegistryClient
 from twinhull.mirror.registry_writer import CHUNK_BYTES, RegistryWriter
@@ -198,3 +199,11 @@ class PlainRegistry:
         content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*listed, own]}).encode()
         index = Manifest(digest=digest_of(content), media_type=OCI_INDEX, content=content)
         await self._writer.put_manifest(repository, index, _TAG_FORM.format(*subject.split(":")))
+
+
+async def check_answers(endpoint: Endpoint) -> None:
+    """Return if a registry answers, whatever; raises RegistryUnreachable."""
+    async with RegistryClient(endpoint) as client:
+        # What an account may not even ask here it may still do elsewhere.
+        with suppress(RegistryRefused, RegistryLacks, RegistryBusy):
+            await client.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import Connection
@@ -26,7 +27,8 @@ from twinhull.metadata.transaction import Transaction
 from twinhull.mirror.copying import Copying, Order
 from twinhull.mirror.harbor import HarborRegistry
 from twinhull.mirror.local import ACTOR, LocalRegistry
-from twinhull.mirror.plain import PlainRegistry
+from twinhull.mirror.plain import PlainRegistry, check_answers
+from twinhull.mirror.reached import Reached
 from twinhull.mirror.selection import Candidate, Selection, destination_of, resource_name
 from twinhull.mirror.sides import Destination, Source
 from twinhull.mirror.telling import replication_event
@@ -83,6 +85,7 @@ class Replication(Job):
         self._entrance = entrance
         # By registry, in which repository there blobs have been seen, so that another can be given them without sending.
         self._homes: dict[int, dict[Digest, str]] = {}
+        self._reached = Reached(access.clock)
 
     def retry_of(self, execution: Execution) -> Retry:
         """Return that: what somebody waits for, or a schedule begins again, says before long that it has failed."""
@@ -186,6 +189,7 @@ class Replication(Job):
     @asynccontextmanager
     async def _sides(self, orders: _Orders) -> AsyncIterator[tuple[Source, Destination]]:
         endpoint = endpoint_of(orders.registry, self._sealer)
+        await self._reached.require(endpoint.url, partial(check_answers, endpoint))
         if len(self._homes) > _REGISTRIES_REMEMBERED_MAX:
             self._homes.clear()
         homes = self._homes.setdefault(orders.registry.id, {})
