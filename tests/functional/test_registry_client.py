@@ -22,7 +22,7 @@ from twinhull.catalog.foreign import Endpoint
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryUnreachable
 from twinhull.mirror.registry_client import RegistryClient, registry_url
-from twinhull.mirror.registry_line import ANSWER_BYTES_MAX
+from twinhull.mirror.registry_line import ANSWER_BYTES_MAX, proxy_for
 
 IMAGE: Final = image("client", layer_bytes=700_000)
 
@@ -136,9 +136,9 @@ class Odd:
         kind = path.split("/")[-4]
         if kind == "slow":
             await asyncio.Event().wait()
-        return self._page(request) if kind == "pages" else self._fixed(kind, path)
+        return self._page(request) if kind == "pages" else self._fixed(kind, request.method, path)
 
-    def _fixed(self, kind: str, path: str) -> web.Response:
+    def _fixed(self, kind: str, method: str, path: str) -> web.Response:
         away = {"Location": f"{self.elsewhere}/stored/x"}
         following = {"Link": f'<{self.elsewhere}/v2/x>; rel="next"'}
         answers: dict[str, dict[str, Any]] = {
@@ -148,6 +148,7 @@ class Odd:
             "moved": {"status": 307, "headers": away},
             "round": {"status": 302, "headers": {"Location": path}},
             "plain": {"body": BLOB},
+            "signed": {"body": BLOB} if method == "GET" else {"status": 403},
             "silent": {"body": MANIFEST.content, "content_type": MANIFEST.media_type},
             "long": {"body": b"[" + b" " * ANSWER_BYTES_MAX},
             "away": {"body": b'{"tags":["a"]}', "headers": following},
@@ -221,6 +222,20 @@ class TestOddRegistries:
         async with client.blob("plain/app", digest_of(BLOB), 5000) as stream:
             assert stream.size == len(BLOB)
             assert b"".join([piece async for piece in stream.pieces()]) == BLOB[5000:]
+
+    async def test_size_is_found_out_by_a_get_where_a_head_is_refused(self, client: RegistryClient) -> None:
+        assert await client.blob_size("signed/app", digest_of(BLOB)) == len(BLOB)
+
+    async def test_proxy_of_the_environment_is_used_but_for_this_machine_and_what_it_excepts(
+        self, odd: Odd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", odd.url)
+        monkeypatch.setenv("no_proxy", "near.test")
+        endpoint = Endpoint(kind="docker-registry", url="http://far.test", access_key=USER, access_secret=SECRET)
+        async with RegistryClient(endpoint) as client:
+            assert await client.blob_size("plain/app", digest_of(BLOB)) == len(BLOB)
+        assert [proxy_for(f"http://{host}:5000/v2/") for host in ("near.test", "localhost", "127.0.0.2", "[::1]")] == [None] * 4
+        assert proxy_for("https://far.test/v2/") is None
 
     async def test_head_is_answered_by_the_bytes_where_a_registry_says_no_digest(self, client: RegistryClient) -> None:
         assert (await client.head("silent/app", "v1")).digest == MANIFEST.digest

@@ -5,6 +5,7 @@ Requests fail as registry_line says.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import aiohttp
 from twinhull.catalog.foreign import Endpoint
 from twinhull.catalog.media import MANIFEST_BYTES_MAX, MANIFEST_TYPES
 from twinhull.kit.digest import Digest, algorithm_of, digest_of, is_known
-from twinhull.kit.errors import RegistryUnreachable
+from twinhull.kit.errors import RegistryRefused, RegistryUnreachable
 from twinhull.mirror.registry_line import TIMEOUT_S, RegistryLine
 
 _PIECE_BYTES: Final = 256 * 1024
@@ -106,12 +107,16 @@ class RegistryClient:
 
     async def blob_size(self, repository: str, digest: Digest) -> int:
         """Return how many bytes a blob has."""
-        async with self.line.request(
-            "HEAD", self.path(repository, f"blobs/{digest}"), scope=self.scope(repository)
-        ) as response:
-            if response.status != HTTPStatus.OK or response.content_length is None:
-                raise self.line.unexpected(response)
-            return response.content_length
+        path, scope = self.path(repository, f"blobs/{digest}"), self.scope(repository)
+        with contextlib.suppress(RegistryRefused):
+            async with self.line.request("HEAD", path, scope=scope) as response:
+                if response.status == HTTPStatus.OK and response.content_length is not None:
+                    return response.content_length
+        # Where blobs lie with somebody else, the address there may have been signed for a GET alone.
+        async with self.blob(repository, digest) as stream:
+            if stream.size is None:
+                raise RegistryUnreachable(f"registry {self.url} does not say how long blob {digest} of {repository} is")
+            return stream.size
 
     @asynccontextmanager
     async def blob(self, repository: str, digest: Digest, start: int = 0) -> AsyncIterator[ForeignBlob]:

@@ -13,11 +13,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from twinhull.catalog.foreign import Endpoint
 from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryUnreachable
@@ -138,7 +141,9 @@ class RegistryLine:
         for _ in range(_REDIRECTS_MAX):
             response = await self._opened().request(
                 asked.method,
-                asked.url,
+                # What is escaped in an address that somebody else has signed stays as it is.
+                URL(asked.url, encoded=asked.url.isascii()),
+                proxy=proxy_for(asked.url),
                 headers=asked.headers,
                 data=asked.data,
                 timeout=asked.limits,
@@ -185,6 +190,22 @@ class RegistryLine:
             raise RegistryBusy(f"registry {self.url} takes no more requests for now", retry_after_s=after_s)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise self.unexpected(response)
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, less NO_PROXY and loopback."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(host) or proxy_bypass(host):
+        return None
+    return getproxies_environment().get(parts.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
