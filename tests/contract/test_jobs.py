@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.jobs import IMPATIENT, Node
 from tests.support.metadata import exchange
+from twinhull.catalog.documents import create_document, delete_document
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import NewTask
@@ -21,7 +22,7 @@ from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Futile, Unavailable
 from twinhull.metadata.executions import list_executions, list_tasks
 from twinhull.metadata.store import Store
-from twinhull.records.kinds import EXECUTION, NODE, owned_key
+from twinhull.records.kinds import EXECUTION, NODE, REPLICATION_POLICY, owned_key
 
 SECOND_MS = 1000
 
@@ -291,6 +292,33 @@ async def test_only_the_newest_ended_executions_of_a_policy_are_kept(node: Node,
     assert tasks == KEPT + 2
     assert node.execution(other).status == "Running"
     assert keeping.dropped == 8
+
+
+async def test_executions_go_with_their_policy(node: Node) -> None:
+    with node.store.write() as transaction:
+        kept = create_document(transaction, REPLICATION_POLICY, {}, name="kept")
+        gone = create_document(transaction, REPLICATION_POLICY, {}, name="gone")
+    executions_of = [node.begin("one", vendor_id=number) for number in (kept, gone)]
+    await node.settle()
+    node.job.policy_kind = REPLICATION_POLICY  # type: ignore[misc]
+    keeping = Keeping([node.job], node.access, is_heir=lambda: False)
+    assert await keeping.work() is None
+    with node.store.write() as transaction:
+        delete_document(transaction, REPLICATION_POLICY, gone)
+    while await keeping.work() is not None:
+        pass
+    with node.store.read() as connection:
+        assert [one.id for one in list_executions(connection, vendor_type="COPY")[0]] == executions_of[:1]
+        assert list_tasks(connection)[1] == 1
+
+
+async def test_more_than_a_page_of_what_was_left_is_done_after_a_restart(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinhull.jobs.runner._PAGE", 3)
+    numbers = [node.begin(*[f"{number}-{task}" for task in range(2)]) for number in range(5)]
+    node.restarted()
+    await node.settle()
+    assert {node.execution(number).status for number in numbers} == {"Success"}
+    assert len(node.job.did) == 10
 
 
 async def test_due_execution_is_begun_once_by_whichever_node_comes_first(

@@ -71,6 +71,7 @@ class Delivering(Job):
     """The job that tells a target of an event."""
 
     vendor_type = VENDOR
+    policy_kind = WEBHOOK
     retry = Retry(first_s=1.0, max_s=600.0, for_s=24 * 3600.0)
     is_long = False
     is_taken_over = True

@@ -34,11 +34,22 @@ _REASON_LENGTH_MAX: Final = 1000
 _FAULT: Final = "an error of the program, see this node's log"
 
 
+# Told of each try: the vendor type, and success, retry or error.
+OnTry = Callable[[str, str], None]
+
+
+def _tell_nobody(_vendor_type: str, _outcome: str) -> None:
+    """Count nothing."""
+
+
 class Attempts:
     """Carries out tries, and writes down what came of them."""
 
-    def __init__(self, access: Access, jitter: random.Random, *, log_every_s: float = LOG_EVERY_S) -> None:
-        """Take where tasks are written down, and what spreads the pauses between tries."""
+    def __init__(
+        self, access: Access, jitter: random.Random, *, log_every_s: float = LOG_EVERY_S, on_try: OnTry = _tell_nobody
+    ) -> None:
+        """Take where tasks are written down, what spreads the pauses between tries, and who counts them."""
+        self._on_try = on_try
         self._log_every_s = log_every_s
         self._access = access
         self._jitter = jitter
@@ -71,12 +82,14 @@ class Attempts:
             reason, due_ms = self._failed(job, execution, error, tries=tries, created_ms=task.created_ms)
             book.write(reason)
             fields = {"run_count": tries, "status_message": reason, "log": book.text}
+            self._on_try(job.vendor_type, "error" if due_ms is None else "retry")
             if due_ms is None:
                 await self._end(job, execution, task, ERROR, fields)
             else:
                 fields |= {"status": SCHEDULED, "due_ms": due_ms}
                 await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, fields))
             return due_ms
+        self._on_try(job.vendor_type, "success")
         told = {**outcome, "run_count": tries, "status_message": "", "log": book.text}
         await self._end(job, execution, task, SUCCESS, told)
         return None

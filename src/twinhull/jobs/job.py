@@ -12,7 +12,7 @@ from twinhull.kit.clock import Clock, rfc3339
 from twinhull.kit.errors import Futile
 from twinhull.metadata.executions import Execution, Task
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.merge import Value
+from twinhull.records.merge import Kind, Value
 
 # A log is kept in the task's record, which goes whole to every node each time that it changes.
 LOG_LENGTH_MAX: Final = 16_000
@@ -77,6 +77,8 @@ class Job(ABC):
     """
 
     vendor_type: ClassVar[str]
+    # What its executions are executions of: those of one that is deleted go with it. None: nothing that is kept as a document.
+    policy_kind: ClassVar[Kind | None] = None
     # Tasks that run at a time on this node, plans included.
     concurrency: int = 1
     retry: Retry = Retry()

@@ -39,6 +39,7 @@ class Keeping:
 
     def __init__(self, jobs: Sequence[Job], access: Access, *, is_heir: Callable[[], bool]) -> None:
         """Take what can be taken over, and what tells whether it is this node that does so."""
+        self._policies = {job.vendor_type: job.policy_kind for job in jobs if job.policy_kind is not None}
         self._taken_over = frozenset(job.vendor_type for job in jobs if job.is_taken_over)
         self._access = access
         self._is_heir = is_heir
@@ -55,7 +56,7 @@ class Keeping:
         node = self._access.node
 
         def find(connection: Connection) -> list[int]:
-            return queries.executions_beyond(connection, node, keep=KEPT, limit=_PAGE)
+            return queries.executions_beyond(connection, node, keep=KEPT, limit=_PAGE, policies=self._policies)
 
         old = await self._access.read(find)
         if not old:

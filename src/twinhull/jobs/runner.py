@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -18,12 +20,15 @@ from twinhull.jobs.queue import Item, Queue
 from twinhull.metadata import executions as queries
 from twinhull.metadata.executions import STOP_ASKED, STOPPED, Execution, Task
 from twinhull.metadata.readers import end_of_log, keys_between
+from twinhull.observe import families
+from twinhull.observe.metrics import Metrics
 from twinhull.records.kinds import EXECUTION, TASK, split_owned_key
 
 log = structlog.get_logger(__name__)
 
 _KINDS: Final = (EXECUTION.name, TASK.name)
 _IDLE_S: Final = 60.0
+_PAGE: Final = 1000
 
 
 class _Hands:
@@ -40,11 +45,20 @@ class JobRunner:
 
     name = "jobs"
 
-    def __init__(self, jobs: Sequence[Job], access: Access, *, jitter: random.Random, log_every_s: float = LOG_EVERY_S) -> None:
-        """Take what can be done, where it is written down, and how often the logs of long tasks are."""
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        access: Access,
+        *,
+        jitter: random.Random,
+        log_every_s: float = LOG_EVERY_S,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Take what can be done, where it is written down, how often the logs of long tasks are, and where to tell of it."""
+        self._metrics = metrics
         self._all = {job.vendor_type: _Hands(job) for job in jobs}
         self._access = access
-        self._attempts = Attempts(access, jitter, log_every_s=log_every_s)
+        self._attempts = Attempts(access, jitter, log_every_s=log_every_s, on_try=self._count)
         self._bell = access.bell()
         # The log's position up to which it was looked through; None: not yet.
         self._seen: int | None = None
@@ -68,6 +82,8 @@ class JobRunner:
                 if item is None:
                     break
                 hands.running[item] = asyncio.create_task(self._do(hands, item), name=hands.job.vendor_type)
+            if self._metrics is not None:
+                self._metrics.set(families.TASKS_QUEUED, hands.job.vendor_type, to=len(hands.queue))
         return None
 
     def status(self) -> Mapping[str, object]:
@@ -89,12 +105,28 @@ class JobRunner:
     # -- what is new -----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        news = await self._access.read(lambda connection: _news(connection, self._access.node, self._seen))
+        node, seen = self._access.node, self._seen
+        news = await self._access.read(lambda connection: _news(connection, node, seen))
+        if seen is None:
+            await self._take_in_unfinished()
         for execution in news.executions:
             await self._take_in_execution(execution)
         for task in news.tasks:
             self._take_in_task(task)
         self._seen = news.upto
+
+    async def _take_in_unfinished(self) -> None:
+        """Queue what an earlier life of the agent has left, page by page: there may be very many."""
+        node, last = self._access.node, 0
+        while begun := await self._access.read(partial(queries.unfinished_executions, node=node, after=last, limit=_PAGE)):
+            for execution in begun:
+                await self._take_in_execution(execution)
+            last = begun[-1].id
+        last = 0
+        while tasks := await self._access.read(partial(queries.unfinished_tasks, node=node, after=last, limit=_PAGE)):
+            for task in tasks:
+                self._take_in_task(task)
+            last = tasks[-1].id
 
     async def _take_in_execution(self, execution: Execution) -> None:
         hands = self._all.get(execution.vendor_type)
@@ -109,7 +141,8 @@ class JobRunner:
     def _take_in_task(self, task: Task) -> None:
         hands = self._all.get(task.vendor_type)
         if hands is not None and not task.has_ended:
-            item = Item(task.execution_id, task.id, str(task.fields.get("lane", "")))
+            # Tasks of a lane share its name.
+            item = Item(task.execution_id, task.id, sys.intern(str(task.fields.get("lane", ""))))
             hands.queue.add(item, int(task.fields.get("due_ms") or 0))
 
     async def _stop(self, hands: _Hands, execution: Execution) -> None:
@@ -122,6 +155,10 @@ class JobRunner:
             hands.queue.done(item)
         await self._access.write(lambda inside: executions.end_execution(inside, execution.id, STOPPED, {}))
         log.info("execution stopped", execution=execution.id, vendor_type=execution.vendor_type)
+
+    def _count(self, vendor_type: str, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.count(families.TASKS, vendor_type, outcome)
 
     # -- what is due -----------------------------------------------------------------------------------------------
 
@@ -151,9 +188,7 @@ class _News(NamedTuple):
 
 def _news(connection: Connection, node: str, seen: int | None) -> _News:
     upto = end_of_log(connection)
-    if seen is None:
-        return _News(upto, queries.unfinished_executions(connection, node), queries.unfinished_tasks(connection, node))
-    if upto == seen:
+    if seen is None or upto == seen:
         return _News(upto)
     changed = keys_between(connection, seen, upto, kinds=_KINDS)
     own: dict[str, list[int]] = {kind: [] for kind in _KINDS}

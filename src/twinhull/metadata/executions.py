@@ -9,11 +9,13 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
 
+from twinhull.metadata.documents import find_by_ids
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count
 from twinhull.metadata.tables.accounts import nodes
 from twinhull.metadata.tables.documents import executions, tasks
 from twinhull.metadata.tables.log import records
 from twinhull.records.kinds import NODE
+from twinhull.records.merge import Kind
 
 _EXECUTION_FIELDS: Final = Fields(
     {
@@ -149,17 +151,23 @@ def tasks_of(connection: Connection, node: str, numbers: Sequence[int]) -> list[
     return [Task(**_given(row)) for row in connection.execute(query).mappings()]
 
 
-def unfinished_tasks(connection: Connection, node: str, execution: int | None = None) -> list[Task]:
-    """Return a node's tasks that have not ended, of one execution or of all, oldest first."""
-    query = select(tasks).where(tasks.c.node == node, tasks.c.status.in_(UNFINISHED)).order_by(tasks.c.id)
+def unfinished_tasks(
+    connection: Connection, node: str, execution: int | None = None, *, after: int = 0, limit: int | None = None
+) -> list[Task]:
+    """Return a node's tasks that have not ended, of one execution or of all, oldest first: so many after that id."""
+    query = select(tasks).where(tasks.c.node == node, tasks.c.status.in_(UNFINISHED), tasks.c.id > after)
+    query = query.order_by(tasks.c.id).limit(limit)
     if execution is not None:
         query = query.where(tasks.c.execution_id == execution)
     return [Task(**_given(row)) for row in connection.execute(query).mappings()]
 
 
-def unfinished_executions(connection: Connection, node: str, vendor_type: str = "") -> list[Execution]:
-    """Return a node's executions that have not ended, of one vendor type or of all, oldest first."""
-    query = select(executions).where(executions.c.node == node, executions.c.status.in_(UNFINISHED))
+def unfinished_executions(
+    connection: Connection, node: str, vendor_type: str = "", *, after: int = 0, limit: int | None = None
+) -> list[Execution]:
+    """Return a node's executions that have not ended, of one vendor type or of all, oldest first: so many after that id."""
+    query = select(executions).where(executions.c.node == node, executions.c.status.in_(UNFINISHED), executions.c.id > after)
+    query = query.limit(limit)
     if vendor_type:
         query = query.where(executions.c.vendor_type == vendor_type)
     return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.id)).mappings()]
@@ -216,19 +224,29 @@ def executions_since(connection: Connection, vendor_type: str, vendor_id: int, s
     return [Execution(**_given(row)) for row in connection.execute(query.order_by(executions.c.created_ms)).mappings()]
 
 
-def executions_beyond(connection: Connection, node: str, *, keep: int, limit: int) -> list[int]:
-    """Return the ids of a node's ended executions that are older than the newest `keep` of the same policy, oldest first."""
-    counted = select(executions.c.vendor_type, executions.c.vendor_id).where(executions.c.node == node)
-    counted = counted.group_by(executions.c.vendor_type, executions.c.vendor_id).having(func.count() > keep)
+def executions_beyond(connection: Connection, node: str, *, keep: int, limit: int, policies: Mapping[str, Kind]) -> list[int]:
+    """Return the ids of a node's ended executions that are older than the newest `keep` of the same policy, oldest first.
+
+    Of a policy that is deleted none is kept: `policies` says of which kind those of a vendor type are.
+    """
+    counted = select(executions.c.vendor_type, executions.c.vendor_id, func.count()).where(executions.c.node == node)
+    groups = connection.execute(counted.group_by(executions.c.vendor_type, executions.c.vendor_id)).all()
+    alive = {
+        name: find_by_ids(connection, kind, [row.vendor_id for row in groups if row.vendor_type == name])
+        for name, kind in policies.items()
+    }
     found: list[int] = []
-    for vendor_type, vendor_id in connection.execute(counted).all():
+    for vendor_type, vendor_id, there in groups:
+        kept = keep if vendor_id in alive.get(vendor_type, (vendor_id,)) else 0
+        if there <= kept:
+            continue
         ended = select(executions.c.id).where(
             executions.c.node == node,
             executions.c.vendor_type == vendor_type,
             executions.c.vendor_id == vendor_id,
             executions.c.status.not_in(UNFINISHED),
         )
-        ended = ended.order_by(executions.c.created_ms.desc(), executions.c.id.desc()).offset(keep)
+        ended = ended.order_by(executions.c.created_ms.desc(), executions.c.id.desc()).offset(kept)
         found.extend(row.id for row in connection.execute(ended))
     return sorted(found)[:limit]
 

@@ -33,7 +33,7 @@ from twinhull.mirror.selection import Candidate, Selection, destination_of, reso
 from twinhull.mirror.sides import Destination, Source
 from twinhull.mirror.telling import replication_event
 from twinhull.records.kinds import REGISTRY, REPLICATION_POLICY
-from twinhull.records.merge import Value
+from twinhull.records.merge import Kind, Value
 
 COPY: Final = "copy"
 DELETION: Final = "deletion"
@@ -72,6 +72,7 @@ class Replication(Job):
     """The job. While the other side is down it is tried again; tasks of one repository wait for one another."""
 
     vendor_type: ClassVar[str] = VENDOR
+    policy_kind: ClassVar[Kind | None] = REPLICATION_POLICY
     concurrency = 3
     # Nobody looks after what an event has begun, and nothing else brings it: it waits for the other side.
     retry = Retry(first_s=2.0, for_s=24 * 3600.0)

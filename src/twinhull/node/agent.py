@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from typing import Final
@@ -94,7 +93,9 @@ async def run_agent(settings: Settings, stop: asyncio.Event) -> None:
         )
         await _listen_to_peers(stack, settings, trust=trust, engine=engine, routes=routes, gate=gate)
         metrics = stack.enter_context(closing(Metrics(settings.metrics_dir, "agent", clock)))
-        upkeep = Upkeep(settings, engine, mending, metrics, _jobs(stack, settings, calls, engine, trust))
+        upkeep = Upkeep(
+            settings, engine, mending, metrics, _jobs(stack, settings, calls, engine=engine, trust=trust, metrics=metrics)
+        )
         overview.also(upkeep.alarms)
         rotation = _rotation(engine, trust, clock)
         durability = durability_order(engine, Sealer(trust.cluster_keys), settings.durability)
@@ -133,9 +134,11 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def _jobs(stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, engine: Engine, trust: Trust) -> Sequence[Worker]:
+def _jobs(
+    stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, *, engine: Engine, trust: Trust, metrics: Metrics
+) -> Sequence[Worker]:
     own = own_registry(stack, settings, engine, calls)
-    jobs = Jobs(settings, engine, trust, own, jitter=random.Random())  # noqa: S311 - spreads tries, hides nothing
+    jobs = Jobs(settings, engine, trust, own, metrics)
     stack.push_async_callback(jobs.close)
     return jobs.workers
 

@@ -21,6 +21,7 @@ from twinhull.mirror.events import reader_of_events
 from twinhull.mirror.local import LocalRegistry
 from twinhull.mirror.replication import Replication
 from twinhull.node.parts import entrance_of
+from twinhull.observe.metrics import Metrics
 from twinhull.replication.engine import Engine
 from twinhull.replication.trust import Trust
 from twinhull.upkeep.worker import Worker
@@ -29,10 +30,11 @@ from twinhull.upkeep.worker import Worker
 class Jobs:
     """All of it, for one agent."""
 
-    def __init__(self, settings: Settings, engine: Engine, trust: Trust, own: LocalRegistry, *, jitter: random.Random) -> None:
-        """Take what can be set, what knows the other nodes, and this one's own registry."""
+    def __init__(self, settings: Settings, engine: Engine, trust: Trust, own: LocalRegistry, metrics: Metrics) -> None:
+        """Take what can be set, what knows the other nodes, this one's own registry, and where to tell of what is done."""
         self._engine = engine
         self._trust = trust
+        jitter = random.Random()  # noqa: S311 - spreads tries, hides nothing
         access = Access(engine.store, engine.executor, engine.listen_to_log)
         sealer = Sealer(trust.cluster_keys)
         jobs: Sequence[Job] = [
@@ -41,7 +43,7 @@ class Jobs:
         ]
         schedules: Sequence[Schedules] = [scheduled_replications]
         deeds = Deeds(node=engine.store.node, entrance=entrance_of(settings))
-        self._runner = JobRunner(jobs, access, jitter=jitter)
+        self._runner = JobRunner(jobs, access, jitter=jitter, metrics=metrics)
         self.workers: Final[Sequence[Worker]] = [
             self._runner,
             deeds.reader(access),

@@ -89,6 +89,8 @@ GC_CANDIDATES: Final = Family("twinhull_gc_candidates", Kind.GAUGE, "Blobs that 
 GC_BLOBS: Final = Family("twinhull_gc_blobs_total", Kind.COUNTER, "Blobs removed as garbage.")
 GC_BYTES: Final = Family("twinhull_gc_freed_bytes_total", Kind.COUNTER, "Bytes of blobs removed as garbage.")
 GC_RUNS: Final = Family("twinhull_gc_runs_total", Kind.COUNTER, "Collections of garbage ended.", ("status",))
+TASKS: Final = Family("twinhull_tasks_total", Kind.COUNTER, "Tasks of background jobs tried, by outcome.", ("job", "outcome"))
+TASKS_QUEUED: Final = Family("twinhull_tasks_queued", Kind.GAUGE, "Tasks of background jobs that have not ended.", ("job",))
 COMPARISONS: Final = Family(
     "twinhull_comparisons_total",
     Kind.COUNTER,
@@ -138,6 +140,8 @@ VALUE_FAMILIES: Final = (
     GC_BLOBS,
     GC_BYTES,
     GC_RUNS,
+    TASKS,
+    TASKS_QUEUED,
     COMPARISONS,
     FAULTS,
     SCRUBBED_BYTES,
