@@ -10,12 +10,13 @@ import pytest
 from aiohttp import web
 
 from tests.support.plain_registry import SECRET, USER, PlainRegistry, plain_registry
+from tests.support.replications import Desk
 from tests.support.sides import MemoryRegistry
 from tests.support.single import SingleNode, running_node
 from twinhull.catalog.foreign import Endpoint
 from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.kit.errors import RegistryRejected, RegistryUnreachable, Unavailable
+from twinhull.kit.errors import RegistryRefused, RegistryRejected, RegistryUnreachable, Unavailable
 from twinhull.mirror import registry_writer
 from twinhull.mirror.copying import Copying, Order
 from twinhull.mirror.harbor import HarborRegistry
@@ -183,10 +184,18 @@ async def test_a_registry_that_says_too_late_where_it_is_is_asked_again() -> Non
     assert registry.refused == 1
 
 
+async def test_no_upload_is_sent_to_another_host() -> None:
+    async with _Late("127.0.0.2").running() as url, RegistryClient(Endpoint(kind="docker-registry", url=url)) as client:
+        writer = RegistryWriter(client, pause_s=0.0)
+        with pytest.raises(RegistryUnreachable, match="sent to another place"):
+            await writer.put_blob("late/app", digest_of(b"x"), 1, _pieces(b"x"))
+
+
 class _Late:
     """Takes an upload; when its first part has come it cuts the line, and only then counts what it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.content = bytearray()
         self.counted = 0
         self.refused = 0
@@ -207,7 +216,8 @@ class _Late:
             await runner.cleanup()
 
     async def _begin(self, _request: web.Request) -> web.Response:
-        return web.Response(status=202, headers={"Location": "/v2/late/app/blobs/uploads/one"})
+        # As one does that does not know by which scheme and port it is reached.
+        return web.Response(status=202, headers={"Location": f"https://{self._host}:1/v2/late/app/blobs/uploads/one"})
 
     async def _status(self, _request: web.Request) -> web.Response:
         return web.Response(status=204, headers={"Range": f"0-{self.counted - 1}"})
@@ -261,6 +271,15 @@ async def test_what_a_registry_refuses_is_told_with_its_words(node: SingleNode) 
         manifest = source.manifests[HERE, source.tags[HERE, "multi"]]
         with pytest.raises(RegistryRejected, match="MANIFEST_BLOB_UNKNOWN"):
             await side.put_manifest("refusing/app", manifest)
+
+
+async def test_what_is_forbidden_is_told_with_its_words(node: SingleNode) -> None:
+    desk = Desk(node.address)
+    desk.ask("POST", "/projects", {"project_name": "tight", "storage_limit": 10}).expect(201)
+    content = b"more than fits in there"
+    async with side_of(node) as side:
+        with pytest.raises(RegistryRefused, match=r"DENIED .* will exceed the configured upper limit"):
+            await side.put_blob("tight/app", digest_of(content), len(content), _pieces(content))
 
 
 async def test_candidates_of_a_harbor_have_tags_and_types(node: SingleNode) -> None:

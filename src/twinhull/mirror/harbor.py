@@ -18,14 +18,12 @@ from twinhull.kit.reference import is_digest, project_of
 from twinhull.mirror.authorizing import basic
 from twinhull.mirror.plain import PlainRegistry
 from twinhull.mirror.registry_line import RegistryLine
-from twinhull.mirror.registry_writer import said_of
 from twinhull.mirror.selection import Candidate, Selection
 
 _ROOT: Final = "/api/v2.0"
 # As many as Harbor gives at once.
 _PAGE: Final = 100
 _PAGES_MAX: Final = 100_000
-_SAID_BYTES_MAX: Final = 64 * 1024
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT)
 
 
@@ -176,7 +174,7 @@ class HarborRegistry(PlainRegistry):
             yield response
 
     async def _rejected(self, response: aiohttp.ClientResponse, what: str) -> RegistryRejected:
-        said = said_of(await self._api.whole(response, _SAID_BYTES_MAX))
+        said = await self._api.said(response)
         return RegistryRejected(f"registry {self.url} does not take {what}: {response.status}{said}")
 
 

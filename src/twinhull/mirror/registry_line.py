@@ -34,6 +34,8 @@ _STALL_S: Final = 20.0
 _REDIRECTS_MAX: Final = 5
 _RETRY_AFTER_S: Final = 60
 _RETRY_AFTER_MAX_S: Final = 24 * 3600
+_SAID_BYTES_MAX: Final = 64 * 1024
+_SAID_LENGTH_MAX: Final = 300
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -93,7 +95,7 @@ class RegistryLine:
             async with asyncio.timeout(self._timeout_s if is_long and data is None else None):
                 response = await self._let_in(asked, scope)
             async with response:
-                self._require(response, path)
+                await self._require(response, path)
                 yield response
         except _FAILURES as error:
             raise RegistryUnreachable(f"registry {self.url} does not answer: {_reason(error)}") from error
@@ -115,6 +117,10 @@ class RegistryLine:
             return msgspec.json.decode(await self.whole(response))
         except msgspec.MsgspecError as error:
             raise RegistryUnreachable(f"registry {self.url} sends no JSON where it is due") from error
+
+    async def said(self, response: aiohttp.ClientResponse) -> str:
+        """Return what the body of an error says, for a message: a colon and the first error's code and message, or nothing."""
+        return _said(await self.whole(response, _SAID_BYTES_MAX))
 
     def unexpected(self, response: aiohttp.ClientResponse) -> RegistryUnreachable:
         """Return the failure to raise for an answer that can't be."""
@@ -174,16 +180,17 @@ class RegistryLine:
     async def _ask_tokens(self, url: str, headers: Mapping[str, str]) -> object:
         asked = _Asked(method="GET", url=url, headers=headers, data=None, limits=self._limits)
         async with await self._sent(asked) as response:
-            self._require(response, "a token")
+            await self._require(response, "a token")
             return await self.json(response)
 
-    def _require(self, response: aiohttp.ClientResponse, path: str) -> None:
+    async def _require(self, response: aiohttp.ClientResponse, path: str) -> None:
         """Raise what a status says."""
         status, name = response.status, path.partition("?")[0]
         if status == HTTPStatus.NOT_FOUND:
             raise RegistryLacks(f"registry {self.url} has no {name}")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise RegistryRefused(f"registry {self.url} refuses {name} with {status}")
+            said = await self.said(response) if status == HTTPStatus.FORBIDDEN else ""
+            raise RegistryRefused(f"registry {self.url} refuses {name} with {status}{said}")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             after = response.headers.get("Retry-After", "")
             after_s = min(int(after), _RETRY_AFTER_MAX_S) if after.isdecimal() else _RETRY_AFTER_S
@@ -206,6 +213,19 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _said(content: bytes) -> str:
+    try:
+        document = msgspec.json.decode(content)
+    except msgspec.MsgspecError:
+        return ""
+    errors = document.get("errors") if isinstance(document, dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if not isinstance(first, dict):
+        return ""
+    text = " ".join(str(first.get(name) or "") for name in ("code", "message")).strip()
+    return f": {text[:_SAID_LENGTH_MAX]}" if text.isprintable() else ""
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

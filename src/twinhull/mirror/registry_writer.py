@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import aiohttp
-import msgspec
 import structlog
 
 from twinhull.kit.digest import Digest
@@ -30,8 +29,6 @@ _PAUSE_S: Final = 1.0
 # A registry that takes no byte for so long is stuck; it may take longer to put a blob that has come in its place.
 _STALL_S: Final = 60.0
 _COMMIT_S: Final = 600.0
-_SAID_BYTES_MAX: Final = 64 * 1024
-_SAID_LENGTH_MAX: Final = 300
 _PUSH: Final = "pull,push"
 _DELETE: Final = "pull,push,delete"
 _DONE: Final = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT)
@@ -170,13 +167,14 @@ class RegistryWriter:
     def _location(self, response: aiohttp.ClientResponse, before: str = "") -> str:
         """Return where an upload goes on; raises RegistryUnreachable for nowhere, or another place than this registry."""
         said = response.headers.get("Location") or before
-        address = urljoin(str(response.url), said)
-        if not said or not address.startswith(f"{self._client.url}/"):
+        parts, own = urlsplit(urljoin(str(response.url), said)), urlsplit(self._client.url)
+        if not said or parts.hostname != own.hostname:
             raise RegistryUnreachable(
                 f"registry {self._client.url} wants an upload sent to another place",
                 hint="see that its own address is set as clients reach it",
             )
-        return address
+        # Behind a proxy it may not know by which scheme and port it is reached.
+        return urlunsplit((own.scheme, own.netloc, parts.path, parts.query, ""))
 
     # -- manifests -------------------------------------------------------------------------------------------------
 
@@ -205,7 +203,7 @@ class RegistryWriter:
             return False
 
     async def _rejected(self, response: aiohttp.ClientResponse, what: str) -> RegistryRejected:
-        said = said_of(await self._line.whole(response, _SAID_BYTES_MAX))
+        said = await self._line.said(response)
         return RegistryRejected(f"registry {self._client.url} does not take {what}: {response.status}{said}")
 
 
@@ -245,17 +243,3 @@ class _Body:
             self.failure = error
             raise
         limit.reschedule(loop.time() + _COMMIT_S)
-
-
-def said_of(content: bytes) -> str:
-    """Return what the body of an error says, for a message: a colon and the first error's code and message, or nothing."""
-    try:
-        document = msgspec.json.decode(content)
-    except msgspec.MsgspecError:
-        return ""
-    errors = document.get("errors") if isinstance(document, dict) else None
-    first = errors[0] if isinstance(errors, list) and errors else None
-    if not isinstance(first, dict):
-        return ""
-    text = " ".join(str(first.get(name) or "") for name in ("code", "message")).strip()
-    return f": {text[:_SAID_LENGTH_MAX]}" if text.isprintable() else ""
