@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, make_user, rows, site
+from twinhull.jobs.executions import begin as begin_job
+from twinhull.jobs.executions import tell_of
+from twinhull.jobs.job import NewTask
 from twinhull.metadata import garbage_collections as queries
+from twinhull.metadata.executions import find_execution, unfinished_tasks
 from twinhull.metadata.garbage_collections import Order, Outcome, Status
+from twinhull.records.kinds import TASK
 
 __all__ = ["site"]
 
@@ -52,6 +57,20 @@ def end(site: AccountsNode, number: int, status: Status = Status.DONE) -> None:
 async def shown(site: AccountsNode, number: int) -> dict[str, Any]:
     found: dict[str, Any] = await site.admin.ok(200, "GET", f"/system/gc/{number}")
     return found
+
+
+def telling(site: AccountsNode, vendor: str = "WEBHOOK") -> tuple[int, int]:
+    """Begin an execution with a task, and return their ids."""
+    with site.store.write() as transaction:
+        number = begin_job(transaction, vendor_type=vendor, vendor_id=7, trigger="EVENT", tasks=[NewTask()])
+        return number, unfinished_tasks(transaction.connection, site.store.node, number)[0].id
+
+
+def is_to_stop(site: AccountsNode, execution: int) -> bool:
+    with site.store.read() as connection:
+        found = find_execution(connection, execution)
+    assert found is not None
+    return bool(found.fields.get("stop_asked"))
 
 
 @pytest.mark.parametrize(("method", "path"), ADMINS)
@@ -246,7 +265,8 @@ class TestAllowlist:
 class TestJobs:
     async def test_waiting_collection_is_in_the_queue_and_a_running_one_with_the_worker(self, site: AccountsNode) -> None:
         number = order(site)
-        [queue] = await site.admin.ok(200, "GET", "/jobservice/queues")
+        [queue, *others] = await site.admin.ok(200, "GET", "/jobservice/queues")
+        assert [(one["job_type"], one["count"]) for one in others] == [("WEBHOOK", 0), ("REPLICATION", 0)]
         assert (queue["job_type"], queue["count"], queue["paused"]) == ("GARBAGE_COLLECTION", 1, False)
         [pool] = await site.admin.ok(200, "GET", "/jobservice/pools")
         [idle] = await site.admin.ok(200, "GET", f"/jobservice/pools/{pool['worker_pool_id']}/workers")
@@ -273,8 +293,28 @@ class TestJobs:
 
     async def test_all_jobs_are_stopped_at_once(self, site: AccountsNode) -> None:
         number = order(site)
+        execution, _ = telling(site)
         await site.admin.ok(200, "PUT", "/jobservice/jobs/all")
         assert (await shown(site, number))["job_status"] == "Stopped"
+        assert is_to_stop(site, execution)
+
+    async def test_tasks_wait_in_the_queue_of_their_kind_and_are_stopped_by_it(self, site: AccountsNode) -> None:
+        first, _ = telling(site)
+        second, _ = telling(site, "REPLICATION")
+        queues = {one["job_type"]: one["count"] for one in await site.admin.ok(200, "GET", "/jobservice/queues")}
+        assert queues == {"GARBAGE_COLLECTION": 0, "WEBHOOK": 1, "REPLICATION": 1}
+        await site.admin.ok(200, "PUT", "/jobservice/queues/replication", {"action": "stop"})
+        assert (is_to_stop(site, first), is_to_stop(site, second)) == (False, True)
+
+    async def test_task_is_a_job_with_a_log_that_can_be_stopped(self, site: AccountsNode) -> None:
+        execution, task = telling(site)
+        with site.store.write() as transaction:
+            tell_of(transaction, TASK, task, {"log": "receiver does not answer"})
+        name = f"{site.store.node}-{task}"
+        assert (await site.admin("GET", f"/jobservice/jobs/{name}/log")).body == b"receiver does not answer"
+        await site.admin.ok(404, "GET", f"/jobservice/jobs/other-{task}/log")
+        await site.admin.ok(200, "PUT", f"/jobservice/jobs/{name}")
+        assert is_to_stop(site, execution)
 
 
 async def test_volume_is_the_one_of_the_data_directory(site: AccountsNode) -> None:

@@ -72,6 +72,11 @@ async def list_of_policy(access: Access, request: Request, *, vendor: str, vendo
     return listed(request, [execution_view(one) for one in found], total=total, paging=query.paging)
 
 
+def job_id_of(one: Task) -> str:
+    """Return the name by which the job service's dashboard knows a task."""
+    return f"{one.node}-{one.id}"
+
+
 def execution_view(one: Execution) -> dict[str, Any]:
     """Return an execution."""
     counted = one.fields.get("metrics") or {}

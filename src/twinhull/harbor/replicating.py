@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from twinhull.catalog.documents import Documents
 from twinhull.catalog.replication import VENDOR, begin_replication
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.executions import ExecutionTasks, execution_of
+from twinhull.harbor.executions import ExecutionTasks, execution_of, job_id_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.replication import policy_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_int, read_body
@@ -157,7 +157,7 @@ def _task_view(one: Task) -> dict[str, Any]:
         "id": one.id,
         "execution_id": one.execution_id,
         "status": _STATUSES.get(one.status, _IN_PROGRESS),
-        "job_id": f"{one.node}-{one.id}",
+        "job_id": job_id_of(one),
         "start_time": time_of(one.created_ms),
         "end_time": time_of(one.fields.get("ended_ms")),
     }

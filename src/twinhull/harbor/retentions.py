@@ -14,7 +14,7 @@ from twinhull.catalog.documents import Documents, change_document, create_docume
 from twinhull.catalog.projects import RETENTION_KEY, set_shown
 from twinhull.catalog.retention import TEMPLATES, Policy, require_policy
 from twinhull.harbor.access import Access, path_id
-from twinhull.harbor.executions import ExecutionTasks, execution_of
+from twinhull.harbor.executions import ExecutionTasks, execution_of, job_id_of
 from twinhull.harbor.requests import answer, listed, located, nothing, on, read_body, read_paging
 from twinhull.harbor.views import time_of
 from twinhull.jobs.executions import note_not_run
@@ -234,7 +234,7 @@ def _task_view(one: Task) -> dict[str, Any]:
         "id": one.id,
         "execution_id": one.execution_id,
         "repository": one.fields.get("repository", ""),
-        "job_id": f"{one.node}-{one.id}",
+        "job_id": job_id_of(one),
         "status": one.status,
         "status_code": one.fields.get("status_code", 0),
         "start_time": time_of(one.created_ms),

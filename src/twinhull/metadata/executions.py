@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select
@@ -249,6 +249,31 @@ def executions_beyond(connection: Connection, node: str, *, keep: int, limit: in
         ended = ended.order_by(executions.c.created_ms.desc(), executions.c.id.desc()).offset(kept)
         found.extend(row.id for row in connection.execute(ended))
     return sorted(found)[:limit]
+
+
+class Waiting(NamedTuple):
+    """How many tasks have not begun, or wait to be tried again, and since when the first does (milliseconds since 1970)."""
+
+    total: int
+    since_ms: int
+
+
+def waiting_tasks(connection: Connection) -> dict[str, Waiting]:
+    """Return what waits on all nodes, by vendor type."""
+    query = select(tasks.c.vendor_type, func.count(), func.min(tasks.c.created_ms)).where(
+        tasks.c.status.in_((PENDING, SCHEDULED))
+    )
+    rows = connection.execute(query.group_by(tasks.c.vendor_type))
+    return {vendor_type: Waiting(int(there), int(since_ms)) for vendor_type, there, since_ms in rows}
+
+
+def all_unfinished(connection: Connection, vendor_types: Sequence[str], *, after: int = 0, limit: int = 200) -> list[Execution]:
+    """Return the executions of these vendor types that have not ended, on any node, oldest first: so many after that id."""
+    query = select(executions).where(
+        executions.c.status.in_(UNFINISHED), executions.c.vendor_type.in_(vendor_types), executions.c.id > after
+    )
+    query = query.order_by(executions.c.id, executions.c.node).limit(limit)
+    return [Execution(**_given(row)) for row in connection.execute(query).mappings()]
 
 
 def task_numbers(connection: Connection, node: str, execution: int, limit: int) -> list[int]:

@@ -89,6 +89,7 @@ def _jobs(access: Access, store: Store, documents: Documents, collections: Colle
         JobsApi(
             access=access,
             collections=collections,
+            documents=documents,
             clock=store.clock,
             node=store.node,
             host=socket.gethostname(),
