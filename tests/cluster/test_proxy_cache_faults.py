@@ -177,3 +177,19 @@ def test_busy_or_slow_upstream_is_no_reason_not_to_serve_what_is_here(pair: Clus
     check_pull(a.repository(name), content, "v1")
     refused = a.repository(name).get("manifests/v2").refused(429, "TOOMANYREQUESTS")
     assert upstream.url in str(refused.body)
+
+
+def test_what_every_node_has_lost_comes_from_upstream_again(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    content = new_image()
+    push(upstream.registry.repository("team/lost"), content, "v1")
+    name = f"{upstream.proxy(a)}/team/lost"
+    check_pull(a.repository(name), content, "v1")
+    wait_kept(b, name, "v1", content.digest)
+    paths = [node.blob_path(blob.digest) for node in pair for blob in content.blobs]
+    eventually(lambda: all(path.exists() for path in paths), what="all of it is everywhere")
+    for path in paths:
+        path.unlink()
+    check_pull(b.repository(name), content, "v1")
+    upstream.line.cut()
+    check_pull(a.repository(name), content, "v1")

@@ -21,7 +21,7 @@ from twinhull.catalog.peers import BlobSource, Peers
 from twinhull.catalog.quotas import refusals_told, require_room
 from twinhull.catalog.upstreams import NoUpstreams, Upstreams
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import BlobInUse, BlobUnknown, StorageFull, TwinhullError, Unavailable
+from twinhull.kit.errors import BlobInUse, BlobUnknown, PeerUnavailable, StorageFull, TwinhullError, Unavailable
 from twinhull.kit.reference import project_of
 from twinhull.metadata import content as queries
 from twinhull.metadata import garbage
@@ -118,12 +118,15 @@ class Contents:
     async def locate(self, repository: str, digest: Digest) -> Located:
         """Return where to read a blob of the repository; raises BlobUnknown, or PeerUnavailable if its bytes can't be had."""
         try:
-            size = await self.size(repository, digest)
-        except BlobUnknown:
+            return await self._locate_here(repository, digest)
+        except (BlobUnknown, PeerUnavailable):
             if not await self._upstreams.stands_for(project_of(repository)):
                 raise
             coming = await self._upstreams.blob(repository, digest)
             return Located(coming.size, source=coming.source)
+
+    async def _locate_here(self, repository: str, digest: Digest) -> Located:
+        size = await self.size(repository, digest)
         stored, path = await self._run(lambda: (self._blobs.stat(digest), self._blobs.path_of(digest)))
         if stored is not None and (stored == size or await self._run(lambda: self._is_right(digest))):
             return Located(stored, path=path)
