@@ -122,6 +122,8 @@ class TestPushes:
         assert referrers(copy, ONE) == [SIGNATURE.digest]
         log = here.log_of(execution["id"], tasks[0]["id"])
         assert f"copied: {sum(len(blob.content) for blob in ONE.blobs)} bytes" in log
+        # The image, the index, and the signature; the index's images are part of it.
+        assert "3 artifacts copied with" in log
         assert there.password not in here.told(execution["id"])
         again = here.carried_out(policy)
         assert "at the destination already: skipped" in here.told(again["id"])

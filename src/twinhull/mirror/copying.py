@@ -49,6 +49,13 @@ class Figures:
     blobs: int = 0
     bytes: int = 0
 
+    def __str__(self) -> str:
+        """Return them as a line of a log."""
+        return (
+            f"{self.artifacts} artifacts copied with {self.blobs} blobs of {self.bytes} bytes,"
+            f" {self.deleted} deleted, {self.skipped} skipped"
+        )
+
 
 class Copying:
     """Carries out the orders for one repository."""

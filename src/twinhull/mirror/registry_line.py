@@ -34,6 +34,8 @@ _STALL_S: Final = 20.0
 _REDIRECTS_MAX: Final = 5
 _RETRY_AFTER_S: Final = 60
 _RETRY_AFTER_MAX_S: Final = 24 * 3600
+# Of Harbor's replication: what bears this name Harbors do not count as pulls.
+_USER_AGENT: Final = "harbor-registry-client"
 _SAID_BYTES_MAX: Final = 64 * 1024
 _SAID_LENGTH_MAX: Final = 300
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
@@ -171,7 +173,7 @@ class RegistryLine:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=trust_of(self._endpoint) or True, limit=0)
             # What is asked for are exact bytes.
-            headers = {"Accept-Encoding": "identity"}
+            headers = {"Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
             self._session = aiohttp.ClientSession(
                 connector=connector, headers=headers, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -137,7 +137,8 @@ class Replication(Job):
                     await self._copy_all(copying, _wanted(fields, source, orders.selection), log, execution)
         except TwinhullError as error:
             raise _told(error, execution) from error
-        return {"figures": asdict(copying.figures)}
+        log.write(str(copying.figures))
+        return {}
 
     def task_ended(self, transaction: Transaction, execution: Execution, task: Task, status: str) -> None:
         """Tell the webhooks of the project on this side."""
