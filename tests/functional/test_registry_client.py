@@ -19,10 +19,11 @@ from tests.support.registry_client import RegistryClient as PlainClient
 from tests.support.registry_client import Repository, basic
 from tests.support.single import SingleNode, running_node
 from twinhull.catalog.foreign import Endpoint
+from twinhull.catalog.proxies import proxy_for
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryUnreachable
 from twinhull.mirror.registry_client import RegistryClient, registry_url
-from twinhull.mirror.registry_line import ANSWER_BYTES_MAX, proxy_for
+from twinhull.mirror.registry_line import ANSWER_BYTES_MAX
 
 IMAGE: Final = image("client", layer_bytes=700_000)
 

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, add_member, make_project, make_user, push_image, robot_body, site
-from tests.support.hooks import ENTRANCE, Hooks
-from tests.support.metadata import exchange, open_sqlite
+from tests.support.hooks import Hooks, hooks, receiver
 from tests.support.packaged_chart import chart
-from tests.support.receiver import Receiver, running_receiver
-from twinhull.hooks.delivery import Courier, Delivering
-from twinhull.hooks.inheriting import Inheriting
-from twinhull.hooks.reading import Deeds
-from twinhull.jobs.access import Access
-from twinhull.jobs.runner import JobRunner
+from tests.support.receiver import running_receiver
+from twinhull.gateway.certificate import self_signed
+from twinhull.kit.clock import SystemClock
 from twinhull.kit.digest import digest_of
-from twinhull.metadata.migrate import migrate
-from twinhull.metadata.store import Store
-from twinhull.records.kinds import NODE
 
-__all__ = ["site"]
+__all__ = ["hooks", "receiver", "site"]
 
 # What Harbor sends: the fields of each thing, and of what type they are.
 RESOURCE: Final = {"digest": str, "tag": str, "resource_url": str}
 REPOSITORY: Final = {"date_created": int, "name": str, "namespace": str, "repo_full_name": str, "repo_type": str}
 MEDIA_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with running_receiver() as running:
-        yield running
-
-
-@pytest.fixture
-async def hooks(site: AccountsNode, receiver: Receiver) -> AsyncIterator[Hooks]:
-    """A node whose log is read."""
-    made = Hooks(site, receiver)
-    await made.settle()
-    yield made
-    await made.runner.close()
 
 
 def assert_shape(value: Mapping[str, Any], shape: Mapping[str, type]) -> None:
@@ -288,6 +265,23 @@ async def test_header_is_the_one_that_the_policy_has_when_it_is_sent(hooks: Hook
     assert [one.headers["authorization"] for one in hooks.receiver.deliveries] == ["old", "new"]
 
 
+async def test_receivers_certificate_is_checked_unless_the_policy_says_otherwise(
+    hooks: Hooks, site: AccountsNode, tmp_path: Path
+) -> None:
+    certificate, key = self_signed([], tmp_path / "tls", SystemClock())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    project = await make_project(site.admin, "team")
+    with running_receiver(tls=context) as receiver:
+        await hooks.policy(project, "PUSH_ARTIFACT", address=receiver.url)
+        trusting = await hooks.policy(project, "PUSH_ARTIFACT", address=receiver.url, skip_cert_verify=True)
+        await push_image(site.admin, "team/app")
+        await hooks.settle()
+        assert len(receiver.deliveries) == 1
+    path = f"/projects/{project}/webhook/policies/{trusting}/executions"
+    assert [one["status"] for one in await site.admin.ok(200, "GET", path)] == ["Success"]
+
+
 async def test_policy_that_is_gone_sends_no_more(hooks: Hooks, site: AccountsNode) -> None:
     project = await make_project(site.admin, "team")
     number = await hooks.policy(project, "PUSH_ARTIFACT")
@@ -334,35 +328,3 @@ async def test_trial_sends_one_event_at_once_and_says_when_it_was_not_taken(hook
     refused = await site.admin.ok(400, "POST", path, body)
     assert "answered with status 401" in refused["errors"][0]["message"]
     assert "abc" not in json.dumps(refused)
-
-
-async def test_last_deeds_of_a_removed_node_are_told_once_by_another(
-    hooks: Hooks, site: AccountsNode, receiver: Receiver, tmp_path: Path
-) -> None:
-    project = await make_project(site.admin, "team")
-    await hooks.policy(project, "PUSH_ARTIFACT")
-    await push_image(site.admin, "team/app")
-    assert len(await hooks.told()) == 1
-    await push_image(site.admin, "team/late")
-    database = open_sqlite(tmp_path / "heir")
-    migrate(database)
-    heir = Store(database, node="node2", slot=1, clock=site.store.clock)
-    exchange(site.store, heir)
-    access = Access(heir, site.executor, lambda _: None)
-    inheriting = Inheriting(Deeds(node="node2", entrance=ENTRANCE), access, is_heir=lambda: True)
-    await inheriting.work()
-    assert inheriting.told == 0
-    with heir.write() as transaction:
-        transaction.delete(NODE, "node1")
-    for _ in range(2):
-        await inheriting.work()
-    assert inheriting.told == 1
-    runner = JobRunner([Delivering(Courier(), access, site.sealer, concurrency=4)], access, jitter=random.Random(1))
-    await runner.work()
-    [_, late] = await asyncio.to_thread(receiver.wait_for, 2)
-    await runner.close()
-    assert late.body["event_data"]["repository"]["repo_full_name"] == "team/late"
-    # It was not gone after all, and tells of it itself: whoever is told twice knows it by the id.
-    await hooks.settle()
-    assert [one.event_id for one in receiver.deliveries[1:]] == [late.event_id] * 2
-    database.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+import pytest
+
 from tests.support.accounts import AccountsNode
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, running_receiver
 from twinhull.catalog.events import Entrance
 from twinhull.catalog.webhooks import EVENT_TYPES
 from twinhull.hooks.delivery import Courier, Delivering
@@ -65,3 +67,18 @@ class Hooks:
             "enabled": True,
         }
         return await self.node.admin.create(f"/projects/{project}/webhook/policies", body)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@pytest.fixture
+async def hooks(site: AccountsNode, receiver: Receiver) -> AsyncIterator[Hooks]:
+    """A node whose log is read."""
+    made = Hooks(site, receiver)
+    await made.settle()
+    yield made
+    await made.runner.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def running_receiver(port: int = 0, *, host: str = "127.0.0.1") -> Iterator[Receiver]:
+def running_receiver(port: int = 0, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Receive on loopback, or another address of the test's, at a free port unless one is given, while the block lasts."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,7 +82,9 @@ def running_receiver(port: int = 0, *, host: str = "127.0.0.1") -> Iterator[Rece
 
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
-    receiver = Receiver(f"http://{host}:{server.server_port}/hook")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    receiver = Receiver(f"{'https' if tls else 'http'}://{host}:{server.server_port}/hook")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

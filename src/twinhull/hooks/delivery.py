@@ -13,6 +13,7 @@ import aiohttp
 from twinhull.auth.sealing import Sealer
 from twinhull.catalog.events import VENDOR, name_of_target, targets_of
 from twinhull.catalog.payloads import content_type
+from twinhull.catalog.proxies import proxy_for
 from twinhull.catalog.webhooks import Target
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import Job, Retry, TaskLog
@@ -55,6 +56,7 @@ class Courier:
                     headers=headers,
                     allow_redirects=False,
                     ssl=not target.skip_cert_verify,
+                    proxy=proxy_for(target.address),
                 ) as response,
             ):
                 status = response.status

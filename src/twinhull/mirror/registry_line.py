@@ -13,16 +13,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from twinhull.catalog.foreign import Endpoint
+from twinhull.catalog.proxies import proxy_for
 from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryUnreachable
 from twinhull.mirror.authorizing import Authorizer, trust_of
 
@@ -199,22 +198,6 @@ class RegistryLine:
             raise RegistryBusy(f"registry {self.url} takes no more requests for now", retry_after_s=after_s)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise self.unexpected(response)
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, less NO_PROXY and loopback."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_loopback(host) or proxy_bypass(host):
-        return None
-    return getproxies_environment().get(parts.scheme)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _said(content: bytes) -> str:
