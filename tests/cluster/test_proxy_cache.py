@@ -239,3 +239,29 @@ def test_speed_of_a_project_holds_for_what_it_brings(pair: Cluster, upstream: Up
     began_s = SystemClock().monotonic_s()
     assert a.repository(name).get(f"blobs/{content.blobs[1].digest}").expect(200).body == content.blobs[1].content
     assert SystemClock().monotonic_s() - began_s > 1.0
+
+
+def test_tag_that_must_not_move_here_stays_and_what_is_new_is_kept_by_its_digest(pair: Cluster, upstream: Upstream) -> None:
+    a, b = pair
+    first, second = new_image(), new_image()
+    there = upstream.registry.repository("team/fixed")
+    push(there, first, "v1")
+    project = upstream.proxy(a)
+    name = f"{project}/team/fixed"
+    check_pull(a.repository(name), first, "v1")
+    wait_kept(a, name, "v1", first.digest)
+    selector = {"kind": "doublestar", "decoration": "matches", "pattern": "v*"}
+    scope = {"repository": [{"kind": "doublestar", "decoration": "repoMatches", "pattern": "**"}]}
+    rule = {"action": "immutable", "template": "immutable_template", "tag_selectors": [selector], "scope_selectors": scope}
+    a.manage("POST", f"/projects/{project}/immutabletagrules", rule).expect(201)
+    push(there, second, "v1")
+    eventually(lambda: a.repository(name).get("manifests/v1").body == second.manifest.content)
+    wait_kept(b, name, second.digest, second.digest)
+    wait_kept(b, name, "v1", first.digest)
+    logged = json.loads(a.manage("GET", f"/projects/{project}/logs?page_size=100").expect(200).body)
+    made = [
+        (one["username"], one["resource"])
+        for one in logged
+        if one["operation"] == "create" and "artifact" in one["resource_type"]
+    ]
+    assert made == [("harbor#proxy-cache-service", f"{name}:{second.digest}"), ("harbor#proxy-cache-service", f"{name}:v1")]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -159,28 +159,27 @@ class Keeping:
             if parsed.manifests and not await self._wait_any(job.repository, parsed.manifests):
                 return
             await self._bring_all(job, parsed)
-            await self._push(job, ())
+            await self._push(job, job.tags.pop() if job.tags else "")
         while job.tags:
-            tags = [tag for tag in job.tags if self._is_current(job.repository, tag, digest)]
-            job.tags.clear()
-            if tags:
-                await self._push(job, tags)
+            await self._push(job, job.tags.pop())
 
-    async def _push(self, job: _Job, tags: Collection[str]) -> None:
+    async def _push(self, job: _Job, tag: str) -> None:
+        """Write the manifest under its digest, and under a tag unless that names something else upstream by now."""
+        tags = (tag,) if tag and self._is_current(job.repository, tag, job.manifest.digest) else ()
+        push = Push(
+            repository=job.repository,
+            reference=job.manifest.digest,
+            content=job.manifest.content,
+            content_type=job.manifest.media_type,
+            pushed_by=PUSHER,
+            tags=tags,
+            from_upstream=True,
+        )
         try:
-            await self._pushing.push(
-                Push(
-                    repository=job.repository,
-                    reference=job.manifest.digest,
-                    content=job.manifest.content,
-                    content_type=job.manifest.media_type,
-                    pushed_by=PUSHER,
-                    tags=sorted(tags),
-                    from_upstream=True,
-                )
-            )
+            await self._pushing.push(push)
         except TagImmutable as error:
             log.info("tag stays what it is here", repository=job.repository, reason=str(error))
+            await self._pushing.push(replace(push, tags=()))
         self._tell()
 
     def _tell(self) -> None:
