@@ -118,6 +118,24 @@ def test_a_line_that_breaks_in_a_blob_costs_no_more_than_another_try(
     check_pull(plain.repository(f"{team}/app"), LARGE, "v1")
 
 
+def test_a_pull_through_a_line_that_breaks_goes_on_with_the_rest(
+    first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
+) -> None:
+    push(plain.repository(f"{team}-source/app"), LARGE, "v1")
+    registry = first.add_registry("docker-registry", f"http://{line.address}")
+    policy = first.add_policy(src_registry=registry, filters={"name": f"{team}-source/app"}, dest_namespace=team)
+    line.rate = _SLOW
+    execution = first.start(policy)
+    wait_for(lambda: 1_000_000 < line.passed["back"] < 3_000_000, "part of the blob")
+    line.drop()
+    line.rate = 0
+    assert first.ended(execution)["status"] == "Succeed", first.told(execution)
+    # What came before the line broke came once.
+    assert line.passed["back"] < 1.3 * sum(len(blob.content) for blob in LARGE.blobs)
+    for desk in (first, second):
+        check_pull(desk.repository(f"{team}/app"), LARGE, "v1")
+
+
 def test_an_execution_is_stopped_in_the_middle_from_any_node_and_goes_on_with_the_next(
     first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:

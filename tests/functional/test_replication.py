@@ -246,6 +246,24 @@ class TestPulls:
         assert "exceed the configured upper limit" in here.told(execution["id"])
         assert digest_of_tag(here.repository(f"{team}/app"), "v1") is None
 
+    def test_nothing_is_taken_while_the_cluster_is_read_only(self, here: Desk, there: Desk, harbor: int) -> None:
+        team = f"held{next(_names)}"
+        there.make_project(team)
+        push(there.repository(f"{team}/app"), ONE, "v1")
+        every_second = {"type": "scheduled", "trigger_settings": {"cron": "* * * * * *"}}
+        policy = here.add_policy(src_registry=harbor, filters={"name": f"{team}/app"}, trigger=every_second)
+        wait_for(lambda: any(one["status"] == "Succeed" for one in here.executions(policy)), "a scheduled execution")
+        here.ask("PUT", "/configurations", {"read_only": True}).expect(200)
+        try:
+            push(there.repository(f"{team}/app"), TWO, "v2")
+            wait_for(lambda: any(one["status"] == "Failed" for one in here.executions(policy)), "one that fails")
+        finally:
+            here.ask("PUT", "/configurations", {"read_only": False}).expect(200)
+            here.change_policy(policy, **{**here.get(f"/replication/policies/{policy}"), "enabled": False})
+        failed = next(one["id"] for one in here.executions(policy) if one["status"] == "Failed")
+        assert "read only mode" in here.told(failed)
+        assert digest_of_tag(here.repository(f"{team}/app"), "v1") == ONE.digest
+
     def test_nothing_is_picked_where_there_is_nothing(self, here: Desk, harbor: int) -> None:
         execution = here.carried_out(here.add_policy(src_registry=harbor, filters={"name": "nobody/**"}))
         assert execution["total"] == 0

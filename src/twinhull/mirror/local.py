@@ -20,7 +20,7 @@ from twinhull.catalog.projects import NewProject, Projects
 from twinhull.catalog.pushing import Push, Pushing
 from twinhull.catalog.uploads import Uploads
 from twinhull.kit.digest import Digest, algorithm_of, hex_of
-from twinhull.kit.errors import BlobUnknown, Conflict, ManifestUnknown, TwinhullError, Unavailable
+from twinhull.kit.errors import BlobUnknown, Conflict, ManifestUnknown, ReadOnlyMode, TwinhullError, Unavailable
 from twinhull.kit.reference import parse_reference, parse_repository, project_of
 from twinhull.metadata import accounts, content
 from twinhull.metadata.artifact_parts import accessories_of_artifacts, tags_of_artifacts
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 # Who is said to have pushed what a replication brings; Harbor's name for it.
 ACTOR: Final = "harbor-jobservice"
+_READ_ONLY: Final = "read_only"
 _PAGE: Final = 200
 _PIECE_BYTES: Final = 1024 * 1024
 _COSIGN_ENDINGS: Final = (".att", ".sbom")
@@ -138,8 +139,13 @@ class LocalRegistry:
     # -- destination -----------------------------------------------------------------------------------------------
 
     async def prepare(self, repository: str, *, public: bool) -> None:
-        """Make the repository's project if it is not there; raises NameInvalid or Invalid for what can't be one's name."""
+        """Make the repository's project if it is not there.
+
+        Raises NameInvalid or Invalid for what can't be one's name, ReadOnlyMode while nothing may be pushed.
+        """
         name = project_of(parse_repository(repository))
+        if await self._read(lambda connection: accounts.find_setting(connection, _READ_ONLY)):
+            raise ReadOnlyMode
         if await self._read(lambda connection: accounts.find_project(connection, name)) is not None:
             return
         wanted = NewProject(name=name, metadata={"public": "true" if public else "false"}, owner="admin")
