@@ -129,9 +129,10 @@ class ProxyCache:
             return said.digest
 
         async def ask() -> Digest:
-            if have:
+            # Where its bytes are here or remembered a HEAD is enough: it costs none of what upstream allows to be pulled.
+            if have or (said is not None and (repository, said.digest) in self._manifests):
                 return (await upstream.client.head(upstream.repository, tag)).digest
-            # Nothing is here, so that its bytes are needed anyhow: one question instead of two.
+            # Its bytes are needed anyhow: one question instead of two.
             return self._remember(repository, await upstream.client.manifest(upstream.repository, tag)).digest
 
         digest = await self._shared(("tag", repository, tag), ask)
