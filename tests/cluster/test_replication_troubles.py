@@ -20,6 +20,9 @@ from tests.support.replications import Desk, wait_for
 ONE: Final = image("one")
 TWO: Final = image("two")
 LARGE: Final = image("large", layers=1, layer_bytes=4_000_000)
+# Not in the cluster yet, else no bytes would have to come.
+PULLED: Final = image("pulled", layers=1, layer_bytes=4_000_000)
+COMING: Final = image("coming", layers=1, layer_bytes=3_000_000)
 # So that a large blob takes seconds.
 _SLOW: Final = 1_000_000
 _names = itertools.count(1)
@@ -121,7 +124,7 @@ def test_a_line_that_breaks_in_a_blob_costs_no_more_than_another_try(
 def test_a_pull_through_a_line_that_breaks_goes_on_with_the_rest(
     first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
-    push(plain.repository(f"{team}-source/app"), LARGE, "v1")
+    push(plain.repository(f"{team}-source/app"), PULLED, "v1")
     registry = first.add_registry("docker-registry", f"http://{line.address}")
     policy = first.add_policy(src_registry=registry, filters={"name": f"{team}-source/app"}, dest_namespace=team)
     line.rate = _SLOW
@@ -131,9 +134,24 @@ def test_a_pull_through_a_line_that_breaks_goes_on_with_the_rest(
     line.rate = 0
     assert first.ended(execution)["status"] == "Succeed", first.told(execution)
     # What came before the line broke came once.
-    assert line.passed["back"] < 1.3 * sum(len(blob.content) for blob in LARGE.blobs)
+    assert line.passed["back"] < 1.3 * sum(len(blob.content) for blob in PULLED.blobs)
     for desk in (first, second):
-        check_pull(desk.repository(f"{team}/app"), LARGE, "v1")
+        check_pull(desk.repository(f"{team}/app"), PULLED, "v1")
+
+
+def test_a_blob_that_is_still_on_its_way_from_a_peer_goes_on_to_the_other_side(
+    cluster: Cluster, plain: PlainRegistry, line: Line, team: str
+) -> None:
+    first, second = (Desk(node.address) for node in cluster)
+    policy = policy_of(second, line, team)
+    cluster[0].line.rate = _SLOW
+    try:
+        push(first.repository(f"{team}/app"), COMING, "v1")
+        assert not cluster[1].has_blob(COMING.blobs[-1].digest)
+        second.carried_out(policy)
+    finally:
+        cluster[0].line.mend()
+    check_pull(plain.repository(f"{team}/app"), COMING, "v1")
 
 
 def test_an_execution_is_stopped_in_the_middle_from_any_node_and_goes_on_with_the_next(
