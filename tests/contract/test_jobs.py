@@ -206,6 +206,17 @@ async def test_stop_that_another_node_asked_for_ends_what_runs_and_waits(node: N
         assert not executions.ask_to_stop(transaction, "n1", number)
 
 
+async def test_removed_node_begins_nothing(node: Node) -> None:
+    members = [True, False]
+    node.runner = JobRunner([node.job], node.access, jitter=random.Random(1), is_member=lambda: members[-1])
+    number = node.begin("one")
+    await node.settle()
+    assert node.statuses(number) == ["Pending"]
+    members.pop()
+    await node.settle()
+    assert node.statuses(number) == ["Success"]
+
+
 async def test_stop_asked_for_while_the_agent_was_down_is_seen_after_it(node: Node) -> None:
     number = node.begin("one")
     with node.store.write() as transaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 _KINDS: Final = (EXECUTION.name, TASK.name)
 _IDLE_S: Final = 60.0
 _PAGE: Final = 1000
+# A node that was removed and leaves is a cluster of its own again.
+_REMOVED_S: Final = 1.0
 
 
 class _Hands:
@@ -53,8 +55,13 @@ class JobRunner:
         jitter: random.Random,
         log_every_s: float = LOG_EVERY_S,
         metrics: Metrics | None = None,
+        is_member: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take what can be done, where it is written down, how often the logs of long tasks are, and where to tell of it."""
+        """Take what can be done, where it is written down, how often the logs of long tasks are, and where to tell of it.
+
+        A node that is no member of its cluster any more begins nothing: others have taken over what it had left.
+        """
+        self._is_member = is_member
         self._metrics = metrics
         self._all = {job.vendor_type: _Hands(job) for job in jobs}
         self._access = access
@@ -68,6 +75,9 @@ class JobRunner:
 
     async def wait_for_work(self) -> None:
         """Return when the log has moved or a task is due."""
+        if not self._is_member():
+            await asyncio.sleep(_REMOVED_S)
+            return
         dues = [due for hands in self._all.values() if (due := self._next_due_ms(hands)) is not None]
         wait_s = (min(dues) - self._access.clock.unix_ms()) / 1000 if dues else _IDLE_S
         if self._seen is not None and wait_s > 0:
@@ -75,6 +85,8 @@ class JobRunner:
 
     async def work(self) -> float | None:
         """Queue what is new, stop what is not wanted any more, begin what is due."""
+        if not self._is_member():
+            return None
         await self._look()
         for hands in self._all.values():
             while len(hands.running) < hands.job.concurrency:

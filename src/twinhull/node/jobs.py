@@ -43,7 +43,9 @@ class Jobs:
         ]
         schedules: Sequence[Schedules] = [scheduled_replications]
         deeds = Deeds(node=engine.store.node, entrance=entrance_of(settings))
-        self._runner = JobRunner(jobs, access, jitter=jitter, metrics=metrics)
+        self._runner = JobRunner(
+            jobs, access, jitter=jitter, metrics=metrics, is_member=lambda: not engine.neighbours.is_removed
+        )
         self.workers: Final[Sequence[Worker]] = [
             self._runner,
             deeds.reader(access),
