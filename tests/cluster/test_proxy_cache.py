@@ -266,3 +266,38 @@ def test_tag_that_must_not_move_here_stays_and_what_is_new_is_kept_by_its_digest
         if one["operation"] == "create" and "artifact" in one["resource_type"]
     ]
     assert made == [("harbor#proxy-cache-service", f"{name}:{second.digest}"), ("harbor#proxy-cache-service", f"{name}:v1")]
+
+
+def test_index_is_replicated_whole_whatever_was_pulled_of_it(pair: Cluster, upstream: Upstream) -> None:
+    a, _ = pair
+    content = index(new_name())
+    there = upstream.registry.repository("team/whole")
+    for child in content.children:
+        push(there, child, child.digest)
+    put_manifest(there, content, "v1").expect(201)
+    project = upstream.proxy(a)
+    name = f"{project}/team/whole"
+    a.repository(name).get("manifests/v1").expect(200)
+    check_pull(a.repository(name), content.children[0], content.children[0].digest)
+    wait_kept(a, name, "v1", content.digest)
+    (registry,) = [one for one in json.loads(a.manage("GET", "/registries").expect(200).body) if one["name"] == project]
+    policy = {
+        "name": project,
+        "dest_registry": {"id": registry["id"]},
+        "dest_namespace": "copied",
+        "filters": [{"type": "name", "value": f"{project}/**"}],
+        "trigger": {"type": "manual"},
+        "enabled": True,
+    }
+    made = a.manage("POST", "/replication/policies", policy).expect(201)
+    number = int((made.header("Location") or "").rpartition("/")[2])
+    a.manage("POST", "/replication/executions", {"policy_id": number}).expect(201)
+
+    def status() -> str:
+        (execution,) = json.loads(a.manage("GET", f"/replication/executions?policy_id={number}").expect(200).body)
+        return str(execution["status"])
+
+    eventually(lambda: status() != "InProgress", what="the replication ended")
+    assert status() == "Succeed"
+    for child in content.children:
+        check_pull(upstream.registry.repository("copied/whole"), child, child.digest)

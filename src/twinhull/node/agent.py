@@ -137,7 +137,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
 def _jobs(
     stack: AsyncExitStack, settings: Settings, calls: WorkerCalls, *, engine: Engine, trust: Trust, metrics: Metrics
 ) -> Sequence[Worker]:
-    own = own_registry(stack, settings, engine, calls)
+    own = own_registry(stack, settings, engine, calls, Sealer(trust.cluster_keys))
     jobs = Jobs(settings, engine, trust, own, metrics)
     stack.push_async_callback(jobs.close)
     return jobs.workers

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 from twinhull.auth.acting import ActingThreads
+from twinhull.auth.sealing import Sealer
+from twinhull.auth.subjects import ProjectFacts, read_facts
 from twinhull.blobs.ingest import Intake
 from twinhull.catalog.artifacts import Artifacts
 from twinhull.catalog.contents import Contents
@@ -18,7 +22,10 @@ from twinhull.config.durability import LEVEL_ITEM, LOSS_ITEM, NO_WISH, Wish
 from twinhull.config.settings import Settings
 from twinhull.metadata import accounts, members
 from twinhull.metadata.freshness import Freshness
+from twinhull.metadata.store import Store
 from twinhull.mirror.local import LocalRegistry
+from twinhull.mirror.proxied import RemoteUpstreams
+from twinhull.mirror.upstreams import Upstreams
 from twinhull.replication.calls import WorkerCalls
 from twinhull.replication.engine import Engine
 from twinhull.replication.link import Call, Notice, Result
@@ -45,14 +52,12 @@ class _OwnAgent:
         self._calls.on_notice(notice)
 
 
-def own_registry(stack: AsyncExitStack, settings: Settings, engine: Engine, calls: WorkerCalls) -> LocalRegistry:
+def own_registry(
+    stack: AsyncExitStack, settings: Settings, engine: Engine, calls: WorkerCalls, sealer: Sealer
+) -> LocalRegistry:
     """Return it; its threads end with the stack."""
     executor = stack.enter_context(ActingThreads(_THREADS, thread_name_prefix="mirror"))
     store, blobs = engine.store, engine.blobs
-
-    def blobs_of(repository: str, digest: str) -> list[tuple[str, int]]:
-        with store.read() as connection:
-            return members.all_blobs_of(connection, repository, digest)
 
     def wish(project: str) -> Wish:
         with store.read() as connection:
@@ -70,17 +75,24 @@ def own_registry(stack: AsyncExitStack, settings: Settings, engine: Engine, call
         executor=executor,
         clock=engine.clock,
         durability=Wish(settings.durability.level.value, settings.durability.on_peer_loss.value),
-        blobs_of=blobs_of,
+        blobs_of=partial(_blobs_of, store),
         wish_of=wish_of,
     )
     freshness = Freshness(store, executor)
+    upstreams = _upstreams(stack, engine, calls, sealer, executor)
     contents = Contents(
-        store=store, blobs=blobs, freshness=freshness, executor=executor, peers=peers, renew_after_s=settings.gc.grace_s / 2
+        store=store,
+        blobs=blobs,
+        freshness=freshness,
+        executor=executor,
+        peers=peers,
+        upstreams=upstreams,
+        renew_after_s=settings.gc.grace_s / 2,
     )
     return LocalRegistry(
         store=store,
         executor=executor,
-        artifacts=Artifacts(store=store, freshness=freshness, executor=executor, peers=peers),
+        artifacts=Artifacts(store=store, freshness=freshness, executor=executor, peers=peers, upstreams=upstreams),
         contents=contents,
         pushing=Pushing(store=store, blobs=blobs, executor=executor, peers=peers),
         deleting=Deleting(store=store, executor=executor, peers=peers),
@@ -97,3 +109,25 @@ def own_registry(stack: AsyncExitStack, settings: Settings, engine: Engine, call
         projects=Projects(store=store, executor=executor),
         durability=peers,
     )
+
+
+def _blobs_of(store: Store, repository: str, digest: str) -> list[tuple[str, int]]:
+    with store.read() as connection:
+        return members.all_blobs_of(connection, repository, digest)
+
+
+def _upstreams(
+    stack: AsyncExitStack, engine: Engine, calls: WorkerCalls, sealer: Sealer, executor: Executor
+) -> RemoteUpstreams:
+    """Return what brings what is not here of projects that stand for other registries: indexes are copied whole."""
+    clients = Upstreams(engine.store, executor, sealer)
+    stack.push_async_callback(clients.close)
+
+    def facts(project: str) -> ProjectFacts:
+        with engine.store.read() as connection:
+            return read_facts(connection, project)
+
+    async def facts_of(project: str) -> ProjectFacts:
+        return await in_thread(executor, facts, project)
+
+    return RemoteUpstreams(_OwnAgent(calls), clients, blobs=engine.blobs, executor=executor, facts_of=facts_of)
