@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.metadata import exchange, manifest_fields, push
-from twinhull.catalog.audit import note, note_artifact, note_content
+from twinhull.catalog.audit import TAGS_NOTED_MAX, note, note_artifact, note_content
 from twinhull.catalog.documents import attach_label, create_document, existing_document
 from twinhull.jobs.access import Access
 from twinhull.jobs.reader import LogReader
@@ -185,9 +185,21 @@ async def test_deletions_begin_only_where_the_policy_has_them(scene: Scene) -> N
     with scene.store.write() as transaction:
         note_content(transaction, "delete", "tag", APP, "v1")
         note_content(transaction, "delete", "tag", APP, "latest")
-        note_artifact(transaction, "delete", APP, digest, tag="v1")
+        note_artifact(transaction, "delete", APP, digest, tags=["latest", "v1"])
+        note_artifact(transaction, "delete", APP, "sha256:" + "b" * 64, tags=["latest"])
+        note_artifact(transaction, "delete", APP, "sha256:" + "c" * 64, tags=[])
     await _read_all(reader)
     assert scene.items() == [("deletion", "", ["v1"]), ("deletion", digest, [])]
+
+
+async def test_a_deletion_of_which_the_tags_are_not_known_goes_everywhere(scene: Scene) -> None:
+    scene.policy(deletion=True, filters={"tag": "v*"})
+    reader = await scene.begin()
+    digest = "sha256:" + "a" * 64
+    with scene.store.write() as transaction:
+        note_artifact(transaction, "delete", APP, digest, tags=[f"t{number}" for number in range(TAGS_NOTED_MAX + 1)])
+    await _read_all(reader)
+    assert scene.items() == [("deletion", digest, [])]
 
 
 async def test_what_is_gone_before_its_event_is_read_begins_nothing(scene: Scene) -> None:

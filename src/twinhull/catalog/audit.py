@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from twinhull.auth.acting import actor
 from twinhull.kit.reference import project_of
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.kinds import AUDIT, owned_key
+
+# Of an artifact with more than these tags they are not written down.
+TAGS_NOTED_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +92,26 @@ def note_content(
 
 
 def note_artifact(
-    transaction: Transaction, operation: str, repository: str, digest: str, *, named: str = "", tag: str = "", chart: str = ""
+    transaction: Transaction,
+    operation: str,
+    repository: str,
+    digest: str,
+    *,
+    named: str = "",
+    tag: str = "",
+    chart: str = "",
+    tags: Sequence[str] | None = None,
 ) -> None:
     """Append that the one who acts did this to an artifact, which the log names by `named`, its digest if that is empty.
 
-    `tag` is one that it has; `chart` its version where it was dealt with as a chart.
+    `tag` is one that it has; `chart` its version where it was dealt with as a chart. `tags` are all that it had, where nobody
+    can look them up any more.
     """
     facts = {"repository": repository, "digest": digest, "tag": tag, "chart": chart}
+    if tags is not None:
+        facts["tag"] = tags[0] if tags else ""
+        # Never empty: that it had none is worth knowing too.
+        facts["tags"] = f" {' '.join(tags)}" if len(tags) <= TAGS_NOTED_MAX else ""
     resource = f"{repository}:{named or digest}"
     note(
         transaction,

@@ -63,10 +63,10 @@ class Deleting:
             parent = queries.index_naming(transaction.connection, repository, digest)
             if parent is not None:
                 raise ManifestInUse(f"manifest is listed by the index {parent}", hint="delete that first")
-            tag = next(iter(queries.tags_of(transaction.connection, repository, digest)), "")
+            tags = queries.tags_of(transaction.connection, repository, digest)
             if not delete_manifest(transaction, repository, digest):
                 raise ManifestUnknown(detail={"name": repository, "digest": digest})
-            note_artifact(transaction, "delete", repository, digest, tag=tag)
+            note_artifact(transaction, "delete", repository, digest, tags=tags)
         return transaction.seq
 
 

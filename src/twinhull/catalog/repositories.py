@@ -80,9 +80,9 @@ class Repositories:
                     raise ManifestInUse(IN_USE)
                 if transaction.values(MANIFEST, content_key(repository, digest)) is None:
                     raise ManifestUnknown(detail={"name": repository, "digest": digest})
-                tag = next(iter(content.tags_of(transaction.connection, repository, digest)), "")
+                tags = content.tags_of(transaction.connection, repository, digest)
                 _delete_with_its_own(transaction, repository, digest)
-                note_artifact(transaction, "delete", repository, digest, tag=tag, chart=chart)
+                note_artifact(transaction, "delete", repository, digest, tags=tags, chart=chart)
             return transaction.seq
 
         return await self._run(change)
@@ -118,9 +118,9 @@ class Repositories:
             digests = queries.outermost(connection, name, DELETED_AT_ONCE)
             for digest in digests:
                 if transaction.values(MANIFEST, content_key(name, digest)) is not None:
-                    tag = next(iter(content.tags_of(connection, name, digest)), "")
+                    tags = content.tags_of(connection, name, digest)
                     _delete_with_its_own(transaction, name, digest)
-                    note_artifact(transaction, "delete", name, digest, tag=tag)
+                    note_artifact(transaction, "delete", name, digest, tags=tags)
             is_gone = not queries.outermost(connection, name, 1)
             if is_gone:
                 delete_tags(transaction, name, content.tags_page(connection, name, "", DELETED_AT_ONCE))

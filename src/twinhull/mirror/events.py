@@ -46,6 +46,8 @@ class Event:
     reference: str
     # Which digest a tag named, where that was written down.
     digest: str = ""
+    # All tags that a deleted artifact had, where that was.
+    tags: tuple[str, ...] | None = None
 
 
 def reader_of_events(access: Access) -> LogReader:
@@ -92,7 +94,14 @@ def event_of(change: Change) -> Event | None:
     repository, colon, reference = str(values.get("resource", "")).partition(":")
     if operation not in (_CREATE, _DELETE) or kind not in _CONTENT or not colon:
         return None
-    return Event(operation == _DELETE, repository, reference, str(values.get("digest") or ""))
+    tags = values.get("tags")
+    return Event(
+        operation == _DELETE,
+        repository,
+        reference,
+        str(values.get("digest") or ""),
+        tuple(tags.split()) if isinstance(tags, str) else None,
+    )
 
 
 def _begin(transaction: Transaction, policy: Document, event: Event) -> None:
@@ -119,10 +128,11 @@ def _task(policy: Document, event: Event, destination: str, found: Candidate) ->
 
 
 def _deleted(selection: Selection, event: Event) -> Candidate | None:
-    """Return what is gone; of an artifact that was deleted with its tags nobody knows any more whether they were picked."""
-    if is_digest(event.reference):
-        return Candidate(digest=event.reference)
-    return selection.pick(Candidate(digest=event.digest, tags=(event.reference,)))
+    """Return what is gone: a tag, or an artifact by its digest alone, if the policy picked it or may have done."""
+    if not is_digest(event.reference):
+        return selection.pick(Candidate(digest=event.digest, tags=(event.reference,)))
+    had = Candidate(digest=event.reference, tags=event.tags or ())
+    return Candidate(digest=event.reference) if event.tags is None or selection.pick(had) is not None else None
 
 
 def _pushed(connection: Connection, selection: Selection, event: Event) -> Candidate | None:
