@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 PUSHER: Final = "harbor#proxy-cache-service"
 # Bytes of manifests that are being kept at a time; further ones are kept when they are pulled again.
 _MANIFESTS_BYTES_MAX: Final = 32 * 1024 * 1024
+# A client that pulls asks for the blobs itself: what it has not asked for by then, having some or none of them, is brought.
+_CLIENT_FIRST_S: Final = 3.0
 # Blobs of one image that are brought at a time.
 _BLOBS_AT_ONCE: Final = 4
 # An index is kept as soon as one of what it lists is. That may have been pulled through another node: it is looked for so
@@ -84,7 +86,7 @@ class Keeping:
         self._is_current = is_current
         self._jobs: dict[tuple[str, Digest], _Job] = {}
         self._jobs_bytes = 0
-        # Set, and replaced, whenever a manifest has been kept, or is to be.
+        # Set, and replaced, whenever a manifest or a blob has been kept, or a manifest is to be.
         self._news = asyncio.Event()
         self._arrivals: dict[tuple[str, Digest], asyncio.Task[None]] = {}
         # Blobs of manifests for which there is no room: not kept either, however small they are themselves.
@@ -158,10 +160,20 @@ class Keeping:
         if not await in_thread(self._executor, self._has_any, job.repository, [digest]):
             if parsed.manifests and not await self._wait_any(job.repository, parsed.manifests):
                 return
+            await self._let_client_ask(job.repository, parsed.required_blobs)
             await self._bring_all(job, parsed)
             await self._push(job, job.tags.pop() if job.tags else "")
         while job.tags:
             await self._push(job, job.tags.pop())
+
+    async def _let_client_ask(self, repository: str, wanted: Collection[Digest]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLIENT_FIRST_S):
+                while True:
+                    news = self._news
+                    if len(await in_thread(self._executor, self._visible, repository, wanted)) == len(wanted):
+                        return
+                    await news.wait()
 
     async def _push(self, job: _Job, tag: str) -> None:
         """Write the manifest under its digest, and under a tag unless that names something else upstream by now."""
@@ -240,6 +252,7 @@ class Keeping:
         if transfer is not None:
             await asyncio.shield(transfer.ended)
         await in_thread(self._executor, self._link_now, repository, digest, size)
+        self._tell()
 
     def _link_now(self, repository: str, digest: Digest, size: int) -> None:
         try:
