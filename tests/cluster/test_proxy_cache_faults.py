@@ -177,6 +177,7 @@ def test_busy_or_slow_upstream_is_no_reason_not_to_serve_what_is_here(pair: Clus
     check_pull(a.repository(name), content, "v1")
     refused = a.repository(name).get("manifests/v2").refused(429, "TOOMANYREQUESTS")
     assert upstream.url in str(refused.body)
+    assert refused.header("Retry-After") == "30"
 
 
 def test_what_every_node_has_lost_comes_from_upstream_again(pair: Cluster, upstream: Upstream) -> None:

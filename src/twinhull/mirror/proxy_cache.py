@@ -116,7 +116,7 @@ class ProxyCache:
         except RegistryBusy as error:
             self._note_down(upstream, error, min(error.retry_after_s, _BUSY_MAX_S))
             raise
-        self._down.pop(upstream.client.url, None)
+        self._down.pop(upstream.registry, None)
         if tag or here is None:
             self.keeping.keep(upstream, repository, manifest, tag, look_only=call.look_only)
         if here is not None:
@@ -204,12 +204,12 @@ class ProxyCache:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _require_up(self, upstream: Upstream) -> None:
-        down = self._down.get(upstream.client.url)
+        down = self._down.get(upstream.registry)
         if down is not None and self._clock.monotonic_s() < down.until_s:
             raise down.failure
 
     def _note_down(self, upstream: Upstream, failure: TwinhullError, for_s: float) -> None:
-        self._down[upstream.client.url] = _Down(failure, self._clock.monotonic_s() + for_s)
+        self._down[upstream.registry] = _Down(failure, self._clock.monotonic_s() + for_s)
 
     async def _shared(self, key: tuple[str, str, str], ask: Callable[[], Awaitable[_T]]) -> _T:
         """Return what is asked for; who asks the same meanwhile shares the answer, or the failure."""

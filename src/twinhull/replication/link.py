@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from twinhull.kit.errors import PeerUnavailable, TwinhullError
+from twinhull.kit.errors import PeerUnavailable, TooMany, TwinhullError
 
 log = structlog.get_logger(__name__)
 
@@ -147,6 +147,8 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
     result: Result
     # Name of the failure's class, with its message as the result; empty when all went well.
     failure: str = ""
+    # After how long another try makes sense, where the failure says so.
+    retry_after_s: int = 0
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -232,7 +234,8 @@ class LinkServer:
         try:
             answer = _Answer(number, await self._on_call(call))
         except TwinhullError as error:
-            answer = _Answer(number, error.message, type(error).__name__)
+            after_s = error.retry_after_s if isinstance(error, TooMany) else 0
+            answer = _Answer(number, error.message, type(error).__name__, after_s)
         except Exception:  # a fault of ours must not leave the caller waiting for ever
             log.exception("call of a worker failed", call=type(call).__name__)
             answer = _Answer(number, "this node's agent failed", PeerUnavailable.__name__)
@@ -291,7 +294,10 @@ class LinkClient:
             return
         if answer.failure:
             failure = self._failures.get(answer.failure, PeerUnavailable)
-            future.set_exception(failure(str(answer.result)))
+            error = failure(str(answer.result))
+            if isinstance(error, TooMany):
+                error.retry_after_s = answer.retry_after_s
+            future.set_exception(error)
         else:
             future.set_result(answer.result)
 
