@@ -8,7 +8,7 @@ import pytest
 
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import RegistryUnreachable
-from twinhull.mirror.reached import HOLDS_S, Reached
+from twinhull.mirror.reached import HELD_MAX_S, HOLDS_S, Reached
 
 URL = "http://one"
 
@@ -70,6 +70,22 @@ async def test_one_that_is_silent_holds_up_one_task_and_not_for_long() -> None:
     with pytest.raises(RegistryUnreachable, match="in time"):
         await asking
     assert registry.asked == 2
+
+
+async def test_one_that_wants_to_be_left_alone_is() -> None:
+    clock, registry = ManualClock(), Registry()
+    reached = Reached(clock)
+    await reached.require(URL, registry.check)
+    reached.hold(URL, 60, "registry http://one takes no more requests for now")
+    clock.advance(59_000)
+    with pytest.raises(RegistryUnreachable, match="no more requests"):
+        await reached.require(URL, registry.check)
+    clock.advance(2_000)
+    await reached.require(URL, registry.check)
+    assert registry.asked == 2
+    reached.hold(URL, 10**6, "for ever")
+    clock.advance(int(HELD_MAX_S * 1000) + 1)
+    await reached.require(URL, registry.check)
 
 
 async def test_all_who_come_first_wait_for_one_answer() -> None:

@@ -81,10 +81,6 @@ def test_a_resource_is_a_type_of_artifact(resource: str, kind: str, *, picked: b
     assert (Selection([_filter("resource", resource)]).pick(candidate) is not None) is picked
 
 
-def test_what_does_not_tell_its_type_is_picked_as_any() -> None:
-    assert Selection([_filter("resource", "image")]).pick(Candidate(digest=DIGEST)) is not None
-
-
 def test_names_without_wildcards_need_no_listing() -> None:
     assert Selection([]).repositories is None
     assert Selection([_filter("name", "library/**")]).repositories is None

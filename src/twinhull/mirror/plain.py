@@ -70,7 +70,7 @@ class PlainRegistry:
                 for tag in page:
                     # A list of referrers comes with what it is the list for.
                     if not _LIST_TAG.fullmatch(tag):
-                        yield Candidate(digest="", tags=(tag,))
+                        yield Candidate(digest="", tags=(tag,), type="IMAGE")
         except RegistryLacks:
             return
 

@@ -13,6 +13,8 @@ from twinhull.kit.errors import RegistryUnreachable
 # For so long one answer, or none, holds for all who would ask; and so long it may take.
 HOLDS_S: Final = 15.0
 LIMIT_S: Final = 10.0
+# And no longer may a registry keep everybody away at a time.
+HELD_MAX_S: Final = 600.0
 _KNOWN_MAX: Final = 1000
 
 Check = Callable[[], Awaitable[None]]
@@ -51,6 +53,11 @@ class Reached:
             await asyncio.shield(known.asking)
         if known.reason:
             raise RegistryUnreachable(known.reason)
+
+    def hold(self, url: str, seconds: float, reason: str) -> None:
+        """Let nobody ask a registry for so long, because it has said so."""
+        known = self._known.setdefault(url, _Known())
+        known.until_s, known.reason = self._clock.monotonic_s() + min(seconds, HELD_MAX_S), reason
 
     async def _ask(self, url: str, known: _Known, check: Check) -> None:
         reason = ""

@@ -19,7 +19,7 @@ from twinhull.jobs.access import Access
 from twinhull.jobs.executions import EVENT
 from twinhull.jobs.job import Job, NewTask, Retry, TaskLog
 from twinhull.kit.digest import Digest
-from twinhull.kit.errors import Denied, Futile, QuotaExceeded, TooMany, TwinhullError, Unavailable
+from twinhull.kit.errors import Denied, Futile, QuotaExceeded, RegistryBusy, TooMany, TwinhullError, Unavailable
 from twinhull.metadata.documents import Document, find_by_id
 from twinhull.metadata.executions import UNFINISHED, Execution, Task, list_executions
 from twinhull.metadata.filtering import AnyOf, Wanted
@@ -199,6 +199,10 @@ class Replication(Job):
         other = kind(endpoint, by_chunk=bool(orders.policy.fields.get("copy_by_chunk")), homes=homes)
         try:
             yield (self._local, other) if orders.is_push else (other, self._local)
+        except RegistryBusy as error:
+            # Every further request would be one too many, whosever it is.
+            self._reached.hold(endpoint.url, error.retry_after_s, str(error))
+            raise
         finally:
             await other.close()
 

@@ -21,7 +21,7 @@ class Candidate:
     digest: str
     tags: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
-    # IMAGE, CHART and the like; empty where its registry does not say.
+    # IMAGE, CHART and the like; what registries hold that do not tell is taken for images, as in Harbor.
     type: str = ""
 
     @property
@@ -71,7 +71,7 @@ class Selection:
 def _passed(one: Mapping[str, Any], candidate: Candidate) -> Candidate | None:
     value, excludes = one["value"], one.get("decoration") == _EXCLUDES
     if one["type"] == "resource":
-        return candidate if value in _EVERY_TYPE or candidate.type in ("", str(value).upper()) else None
+        return candidate if value in _EVERY_TYPE or candidate.type == str(value).upper() else None
     if one["type"] == "label":
         return candidate if (candidate.labels >= set(value)) is not excludes else None
     if not candidate.tags:
