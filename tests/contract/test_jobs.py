@@ -206,6 +206,18 @@ async def test_stop_that_another_node_asked_for_ends_what_runs_and_waits(node: N
         assert not executions.ask_to_stop(transaction, "n1", number)
 
 
+async def test_what_was_done_on_a_full_disk_is_written_down_later_and_not_done_again(node: Node, clock: ManualClock) -> None:
+    node.job.is_long = False
+    number = node.begin("one")
+    node.access.is_full = True
+    await node.settle()
+    assert (node.job.did, node.statuses(number)) == (["one"], ["Pending"])
+    node.access.is_full = False
+    clock.advance(5 * SECOND_MS)
+    await node.settle()
+    assert (node.job.did, node.statuses(number)) == (["one"], ["Success"])
+
+
 async def test_removed_node_begins_nothing(node: Node) -> None:
     members = [True, False]
     node.runner = JobRunner([node.job], node.access, jitter=random.Random(1), is_member=lambda: members[-1])

@@ -6,11 +6,13 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from twinhull.jobs import executions
 from twinhull.jobs.access import Access
 from twinhull.jobs.job import ONCE, Job, NewTask, Retry, TaskLog
 from twinhull.jobs.runner import JobRunner
+from twinhull.kit.errors import StorageFull
 from twinhull.metadata.executions import Execution, Task, find_execution, list_tasks
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
@@ -18,6 +20,8 @@ from twinhull.records.merge import Value
 
 # A policy whose executions are not tried twice.
 IMPATIENT = 8
+
+T = TypeVar("T")
 
 
 class Copying(Job):
@@ -58,13 +62,24 @@ class Copying(Job):
         self.ended.append((task.id, status))
 
 
+class ForgetfulAccess(Access):
+    """One that can be told to write nothing down, as on a full disk."""
+
+    is_full = False
+
+    async def write(self, action: Callable[[Transaction], T]) -> T:
+        if self.is_full:
+            raise StorageFull
+        return await super().write(action)
+
+
 class Node:
     """A store with a runner, and what tells it that the log has moved."""
 
     def __init__(self, store: Store, executor: ThreadPoolExecutor) -> None:
         self.store = store
         self.listeners: list[Callable[[], None]] = []
-        self.access = Access(store, executor, self.listeners.append)
+        self.access = ForgetfulAccess(store, executor, self.listeners.append)
         self.job = Copying()
         self.runner = self.restarted()
 

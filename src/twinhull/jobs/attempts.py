@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -25,7 +25,7 @@ from twinhull.replication.threads import to_its_end
 
 log = structlog.get_logger(__name__)
 
-# What came of a try could not be written down: it is made again, so late.
+# What came of a try could not be written down: that is tried again, so late.
 _UNWRITTEN_S: Final = 5.0
 _FAULT_S: Final = 300.0
 # How old what is shown of a running task's log may be.
@@ -42,6 +42,23 @@ def _tell_nobody(_vendor_type: str, _outcome: str) -> None:
     """Count nothing."""
 
 
+class _Outcome(NamedTuple):
+    """How to write down what came of a try, and when the next one is due; None: it has ended."""
+
+    action: Callable[[Transaction], object]
+    due_ms: int | None
+
+
+def _end(
+    job: Job, execution: Execution, task: Task, status: str, fields: Mapping[str, Value]
+) -> Callable[[Transaction], object]:
+    def end(inside: Transaction) -> None:
+        if executions.end_task(inside, task.id, status, fields):
+            job.task_ended(inside, execution, task, status)
+
+    return end
+
+
 class Attempts:
     """Carries out tries, and writes down what came of them."""
 
@@ -50,6 +67,8 @@ class Attempts:
     ) -> None:
         """Take where tasks are written down, what spreads the pauses between tries, and who counts them."""
         self._on_try = on_try
+        # What came of tries and could not be written down, on a full disk say: nothing of it is done again for that.
+        self._unwritten: dict[Item, _Outcome] = {}
         self._log_every_s = log_every_s
         self._access = access
         self._jitter = jitter
@@ -57,15 +76,21 @@ class Attempts:
     async def carry_out(self, job: Job, item: Item) -> int | None:
         """Try it once, and return when it has to be tried again; None: it has ended."""
         try:
-            return await (self._try_task(job, item) if item.task else self._try_plan(job, item))
+            outcome = self._unwritten.get(item) or await (self._try_task if item.task else self._try_plan)(job, item)
+            if outcome is None:
+                return None
+            self._unwritten[item] = outcome
+            await self._write(outcome.action)
+            del self._unwritten[item]
+            return outcome.due_ms
         except TwinhullError as error:
-            log.warning("a task's record could not be written, it is done again", task=item.task, reason=str(error))
+            log.warning("what came of a task could not be written down yet", task=item.task, reason=str(error))
             return self._access.clock.unix_ms() + int(_UNWRITTEN_S * 1000)
         except Exception:  # a fault of ours must not hold up the lane for ever
-            log.exception("a task's record could not be written for a reason that should not be", task=item.task)
+            log.exception("what came of a task could not be written down, for a reason that should not be", task=item.task)
             return self._access.clock.unix_ms() + int(_FAULT_S * 1000)
 
-    async def _try_task(self, job: Job, item: Item) -> int | None:
+    async def _try_task(self, job: Job, item: Item) -> _Outcome | None:
         found = await self._found(item)
         if found is None:
             return None
@@ -84,15 +109,12 @@ class Attempts:
             fields = {"run_count": tries, "status_message": reason, "log": book.text}
             self._on_try(job.vendor_type, "error" if due_ms is None else "retry")
             if due_ms is None:
-                await self._end(job, execution, task, ERROR, fields)
-            else:
-                fields |= {"status": SCHEDULED, "due_ms": due_ms}
-                await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, fields))
-            return due_ms
+                return _Outcome(_end(job, execution, task, ERROR, fields), None)
+            fields |= {"status": SCHEDULED, "due_ms": due_ms}
+            return _Outcome(lambda inside: executions.tell_of(inside, TASK, item.task, fields), due_ms)
         self._on_try(job.vendor_type, "success")
         told = {**outcome, "run_count": tries, "status_message": "", "log": book.text}
-        await self._end(job, execution, task, SUCCESS, told)
-        return None
+        return _Outcome(_end(job, execution, task, SUCCESS, told), None)
 
     @asynccontextmanager
     async def _log_kept(self, job: Job, task: Task, book: TaskLog) -> AsyncIterator[None]:
@@ -114,14 +136,7 @@ class Attempts:
                 with suppress(TwinhullError):
                     await self._write(lambda inside: executions.tell_of(inside, TASK, number, {"log": book.text}))
 
-    async def _end(self, job: Job, execution: Execution, task: Task, status: str, fields: Mapping[str, Value]) -> None:
-        def end(inside: Transaction) -> None:
-            if executions.end_task(inside, task.id, status, fields):
-                job.task_ended(inside, execution, task, status)
-
-        await self._write(end)
-
-    async def _try_plan(self, job: Job, item: Item) -> int | None:
+    async def _try_plan(self, job: Job, item: Item) -> _Outcome | None:
         node = self._access.node
         found = await self._access.read(lambda inside: queries.executions_of(inside, node, [item.execution]))
         if not found or found[0].has_ended or not found[0].fields.get(executions.PLANNING):
@@ -136,13 +151,10 @@ class Attempts:
             book.write(reason)
             fields: dict[str, Any] = {"plan_count": tries, "status_message": reason, "log": book.text, "due_ms": due_ms}
             if due_ms is None:
-                await self._write(lambda inside: executions.end_execution(inside, item.execution, ERROR, fields))
-            else:
-                await self._write(lambda inside: executions.tell_of(inside, EXECUTION, item.execution, fields))
-            return due_ms
+                return _Outcome(lambda inside: executions.end_execution(inside, item.execution, ERROR, fields), None)
+            return _Outcome(lambda inside: executions.tell_of(inside, EXECUTION, item.execution, fields), due_ms)
         told = {"status_message": "", "log": book.text or None, "due_ms": None, "plan_count": tries}
-        await self._write(lambda inside: executions.plan_made(inside, item.execution, tasks, told))
-        return None
+        return _Outcome(lambda inside: executions.plan_made(inside, item.execution, tasks, told), None)
 
     async def _found(self, item: Item) -> tuple[Execution, Task] | None:
         node = self._access.node
