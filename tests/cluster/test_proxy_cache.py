@@ -56,6 +56,21 @@ def test_manifest_asked_of_one_node_and_blobs_of_the_other(pair: Cluster, upstre
     wait_kept(b, name, "v1", content.digest)
 
 
+def test_bytes_that_the_cluster_has_are_brought_once_whatever_project_they_are_pulled_through(
+    pair: Cluster, upstream: Upstream
+) -> None:
+    a, b = pair
+    content = new_image(MB)
+    push(upstream.registry.repository("team/shared"), content, "v1")
+    first, second = (f"{upstream.proxy(node)}/team/shared" for node in pair)
+    check_pull(a.repository(first), content, "v1")
+    wait_kept(b, first, "v1", content.digest)
+    check_pull(b.repository(second), content, "v1")
+    wait_kept(a, second, "v1", content.digest)
+    for blob in content.blobs:
+        assert upstream.registry.asked("GET", f"/team/shared/blobs/{blob.digest}") == 1
+
+
 def test_tag_that_was_looked_at_is_kept_when_its_digest_is_pulled_on_the_other_node(pair: Cluster, upstream: Upstream) -> None:
     a, b = pair
     content = new_image()

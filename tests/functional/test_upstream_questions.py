@@ -12,13 +12,15 @@ from tests.support.accounts import AccountsNode, site
 from tests.support.images import image
 from tests.support.proxied import Upstream
 from tests.support.pushes import push, put_manifest
+from tests.support.streams import until
 from twinhull.catalog.documents import create_document
 from twinhull.kit.clock import ManualClock
-from twinhull.kit.errors import RegistryUnreachable
+from twinhull.kit.digest import Digest
+from twinhull.kit.errors import ReadOnlyMode, RegistryUnreachable
 from twinhull.mirror.proxy_cache import ProxyCache
 from twinhull.mirror.upstreams import Upstreams
 from twinhull.records.kinds import REGISTRY
-from twinhull.replication.link import AskUpstream, Named
+from twinhull.replication.link import AskUpstream, FetchUpstream, Named
 from twinhull.replication.transfers import Transfers
 
 __all__ = ["site"]
@@ -60,6 +62,10 @@ class Asking:
         named = await self._cache.on_call(asked)
         assert isinstance(named, Named)
         return named.digest
+
+    async def blob(self, digest: str) -> None:
+        """Have a blob brought."""
+        await self._cache.on_call(FetchUpstream(repository="proxy/team/app", digest=digest))
 
     def questions(self) -> tuple[int, int]:
         """Return how many HEADs and GETs by the tag came to upstream since this was last asked."""
@@ -140,3 +146,14 @@ async def test_who_has_nothing_asks_also_then_and_what_is_answered_lets_others_a
     put_manifest(upstream.registry.repository("team/app"), FIRST, "v1").expect(201)
     assert await asking.by_tag(have=FIRST.digest) == FIRST.digest
     assert asking.questions() == (1, 1)
+
+
+async def test_nothing_is_kept_while_nothing_may_be_written(asking: Asking, site: AccountsNode) -> None:
+    layer = FIRST.blobs[1].digest
+    await site.admin.ok(200, "PUT", "/configurations", {"read_only": True})
+    with pytest.raises(ReadOnlyMode):
+        await asking.blob(layer)
+    assert site.blobs.stat(Digest(layer)) is None
+    await site.admin.ok(200, "PUT", "/configurations", {"read_only": False})
+    await asking.blob(layer)
+    await until(lambda: site.blobs.stat(Digest(layer)) is not None)
