@@ -229,6 +229,19 @@ async def test_removed_node_begins_nothing(node: Node) -> None:
     assert node.statuses(number) == ["Success"]
 
 
+async def test_very_many_executions_are_stopped_at_once(node: Node) -> None:
+    node.job.may_go_on.clear()
+    numbers = [node.begin("one", lane="l") for _ in range(120)]
+    await node.settle()
+    with node.store.write() as transaction:
+        for number in numbers:
+            assert executions.ask_to_stop(transaction, "n1", number)
+    await node.settle()
+    assert {node.execution(number).status for number in numbers} == {"Stopped"}
+    assert node.job.did == ["one"]
+    assert node.runner.status()["queued"] == {"COPY": 0}
+
+
 async def test_stop_asked_for_while_the_agent_was_down_is_seen_after_it(node: Node) -> None:
     number = node.begin("one")
     with node.store.write() as transaction:

@@ -30,6 +30,7 @@ EVENT_ID: Final = "Twinhull-Event-Id"
 # How long a target that does not answer is left alone: at first, and at most. A try takes no longer than the last of these.
 _SILENCE_MIN_S: Final = 2.0
 _SILENCE_MAX_S: Final = 60.0
+_SLOW_S: Final = 1.0
 _TRY_S: Final = TIMEOUT_S + 5.0
 _USER_AGENT: Final = "Twinhull-Webhook"
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
@@ -136,12 +137,16 @@ class Delivering(Job):
         header = self._sealer.unseal(target.auth_header) if target.auth_header else ""
         body = str((execution.fields.get("extra_attrs") or {}).get("payload", ""))
         event_id = str(execution.fields.get("event_id", ""))
+        began_s = self._access.clock.monotonic_s()
+        is_silent = False
         try:
             status = await self._courier.ask(target, header=header, body=body, event_id=event_id)
         except Unavailable:
-            self._silences.silent(name)
+            # One that refuses at once keeps nobody waiting.
+            is_silent = self._access.clock.monotonic_s() - began_s >= _SLOW_S
             raise
-        self._silences.answered(name)
+        finally:
+            (self._silences.silent if is_silent else self._silences.answered)(name)
         require_taken(target, status)
         log.write(f"{receiver_of(target)} took event {event_id} with status {status}")
         return {}

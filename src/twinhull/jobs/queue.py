@@ -34,6 +34,7 @@ class Queue:
         # Heads of lanes by when they are due, then by age. Those that were removed meanwhile are passed over.
         self._heads: list[tuple[int, int, Item]] = []
         self._known: set[Item] = set()
+        self._by_execution: dict[int, set[Item]] = {}
         self._due: Final[dict[Item, int]] = {}
 
     def __contains__(self, item: Item) -> bool:
@@ -49,6 +50,7 @@ class Queue:
         if item in self._known:
             return
         self._known.add(item)
+        self._by_execution.setdefault(item.execution, set()).add(item)
         if due_ms:
             self._due[item] = due_ms
         lane = self._lanes.setdefault(_lane_of(item), _Lane())
@@ -79,6 +81,10 @@ class Queue:
         if item not in self._known:
             return
         self._known.discard(item)
+        of_execution = self._by_execution[item.execution]
+        of_execution.discard(item)
+        if not of_execution:
+            del self._by_execution[item.execution]
         self._due.pop(item, None)
         name = _lane_of(item)
         lane = self._lanes[name]
@@ -92,7 +98,7 @@ class Queue:
 
     def of_execution(self, execution: int) -> list[Item]:
         """Return all that is waiting or under way for an execution."""
-        return [item for item in self._known if item.execution == execution]
+        return sorted(self._by_execution.get(execution, ()))
 
     def _show_head(self, lane: _Lane) -> None:
         if not lane.is_taken:

@@ -20,6 +20,7 @@ from twinhull.jobs.queue import Item, Queue
 from twinhull.metadata import executions as queries
 from twinhull.metadata.executions import STOP_ASKED, STOPPED, Execution, Task
 from twinhull.metadata.readers import end_of_log, keys_between
+from twinhull.metadata.transaction import Transaction
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
 from twinhull.records.kinds import EXECUTION, TASK, split_owned_key
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 _KINDS: Final = (EXECUTION.name, TASK.name)
 _IDLE_S: Final = 60.0
 _PAGE: Final = 1000
+# Other writers wait no longer than for so many executions to be written down as stopped.
+_STOPPED_AT_ONCE: Final = 50
 # A node that was removed and leaves is a cluster of its own again.
 _REMOVED_S: Final = 1.0
 
@@ -121,8 +124,7 @@ class JobRunner:
         news = await self._access.read(lambda connection: _news(connection, node, seen))
         if seen is None:
             await self._take_in_unfinished()
-        for execution in news.executions:
-            await self._take_in_execution(execution)
+        await self._take_in_executions(news.executions)
         for task in news.tasks:
             self._take_in_task(task)
         self._seen = news.upto
@@ -131,8 +133,7 @@ class JobRunner:
         """Queue what an earlier life of the agent has left, page by page: there may be very many."""
         node, last = self._access.node, 0
         while begun := await self._access.read(partial(queries.unfinished_executions, node=node, after=last, limit=_PAGE)):
-            for execution in begun:
-                await self._take_in_execution(execution)
+            await self._take_in_executions(begun)
             last = begun[-1].id
         last = 0
         while tasks := await self._access.read(partial(queries.unfinished_tasks, node=node, after=last, limit=_PAGE)):
@@ -140,15 +141,19 @@ class JobRunner:
                 self._take_in_task(task)
             last = tasks[-1].id
 
-    async def _take_in_execution(self, execution: Execution) -> None:
-        hands = self._all.get(execution.vendor_type)
-        # What is none of these jobs has a worker of its own.
-        if hands is None or execution.has_ended:
-            return
-        if execution.fields.get(STOP_ASKED):
-            await self._stop(hands, execution)
-        elif execution.fields.get(executions.PLANNING):
-            hands.queue.add(Item(execution.id, 0), int(execution.fields.get("due_ms", 0)))
+    async def _take_in_executions(self, begun: Sequence[Execution]) -> None:
+        to_stop = []
+        for execution in begun:
+            hands = self._all.get(execution.vendor_type)
+            # What is none of these jobs has a worker of its own.
+            if hands is None or execution.has_ended:
+                continue
+            if execution.fields.get(STOP_ASKED):
+                to_stop.append(execution)
+            elif execution.fields.get(executions.PLANNING):
+                hands.queue.add(Item(execution.id, 0), int(execution.fields.get("due_ms", 0)))
+        for start in range(0, len(to_stop), _STOPPED_AT_ONCE):
+            await self._stop(to_stop[start : start + _STOPPED_AT_ONCE])
 
     def _take_in_task(self, task: Task) -> None:
         hands = self._all.get(task.vendor_type)
@@ -157,16 +162,27 @@ class JobRunner:
             item = Item(task.execution_id, task.id, sys.intern(str(task.fields.get("lane", ""))))
             hands.queue.add(item, int(task.fields.get("due_ms") or 0))
 
-    async def _stop(self, hands: _Hands, execution: Execution) -> None:
-        items = hands.queue.of_execution(execution.id)
-        running = [hands.running[item] for item in items if item in hands.running]
+    async def _stop(self, to_stop: Sequence[Execution]) -> None:
+        """Cancel what runs of these executions, forget what waits, and write down that they have stopped."""
+        found = [
+            (hands, item)
+            for execution in to_stop
+            for hands in (self._all[execution.vendor_type],)
+            for item in hands.queue.of_execution(execution.id)
+        ]
+        running = [hands.running[item] for hands, item in found if item in hands.running]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        for item in items:
+        for hands, item in found:
             hands.queue.done(item)
-        await self._access.write(lambda inside: executions.end_execution(inside, execution.id, STOPPED, {}))
-        log.info("execution stopped", execution=execution.id, vendor_type=execution.vendor_type)
+
+        def stop(inside: Transaction) -> None:
+            for execution in to_stop:
+                executions.end_execution(inside, execution.id, STOPPED, {})
+
+        await self._access.write(stop)
+        log.info("executions stopped", count=len(to_stop), first=to_stop[0].id)
 
     def _count(self, vendor_type: str, outcome: str) -> None:
         if self._metrics is not None:
