@@ -199,6 +199,7 @@ async def test_stop_that_another_node_asked_for_ends_what_runs_and_waits(node: N
     assert node.statuses(number) == ["Stopped"] * 3
     execution = node.execution(number)
     assert (execution.status, execution.fields["metrics"]) == ("Stopped", {"running": 0, "stopped": 3})
+    assert node.job.ended == [(task.id, "Stopped") for task in node.tasks(number)]
     node.job.may_go_on.set()
     await node.settle()
     assert len(node.job.did) == 2

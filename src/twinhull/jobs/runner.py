@@ -179,7 +179,10 @@ class JobRunner:
 
         def stop(inside: Transaction) -> None:
             for execution in to_stop:
-                executions.end_execution(inside, execution.id, STOPPED, {})
+                left = queries.unfinished_tasks(inside.connection, inside.node, execution.id)
+                if executions.end_execution(inside, execution.id, STOPPED, {}):
+                    for task in left:
+                        self._all[execution.vendor_type].job.task_ended(inside, execution, task, STOPPED)
 
         await self._access.write(stop)
         log.info("executions stopped", count=len(to_stop), first=to_stop[0].id)
