@@ -22,6 +22,7 @@ TWO: Final = image("two")
 LARGE: Final = image("large", layers=1, layer_bytes=4_000_000)
 # Not in the cluster yet, else no bytes would have to come.
 PULLED: Final = image("pulled", layers=1, layer_bytes=4_000_000)
+KILLED: Final = image("killed", layers=1, layer_bytes=4_000_000)
 COMING: Final = image("coming", layers=1, layer_bytes=3_000_000)
 # So that a large blob takes seconds.
 _SLOW: Final = 1_000_000
@@ -187,16 +188,23 @@ def test_an_agent_that_is_killed_in_the_middle_does_it_again(
     cluster: Cluster, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
     push(second.repository(f"{team}/app"), LARGE, "v1")
-    policy = policy_of(second, line, team)
+    push(plain.repository(f"{team}-source/app"), KILLED, "v1")
+    out = policy_of(second, line, team)
+    registry = second.add_registry("docker-registry", f"http://{line.address}")
+    home = second.add_policy(src_registry=registry, filters={"name": f"{team}-source/app"}, dest_namespace=f"{team}-back")
     line.rate = _SLOW
-    execution = second.start(policy)
-    wait_for(lambda: is_under_way(line), "part of the blob")
+    executions = [second.start(out), second.start(home)]
+    wait_for(lambda: is_under_way(line) and line.passed["back"] > 400_000, "part of both blobs")
     _kill_agent(cluster[1])
+    assert second.repository(f"{team}-back/app").head("manifests/v1").status in (401, 404)
     line.mend()
-    ended = second.ended(execution)
-    assert (ended["status"], ended["succeed"]) == ("Succeed", 1), second.told(execution)
+    for execution in executions:
+        ended = second.ended(execution)
+        assert (ended["status"], ended["succeed"]) == ("Succeed", 1), second.told(execution)
     check_pull(plain.repository(f"{team}/app"), LARGE, "v1")
     cluster.wait_in_sync()
+    for node in cluster:
+        check_pull(Desk(node.address).repository(f"{team}-back/app"), KILLED, "v1")
 
 
 def test_a_policy_that_wants_to_be_alone_begins_no_second_execution(first: Desk, second: Desk, line: Line, team: str) -> None:

@@ -359,6 +359,21 @@ class TestEvents:
         wait_for(lambda: named(copy, "v2") == TWO.digest, "what was pushed after the deletion")
         assert named(copy, "v1") == ONE.digest
 
+    def test_what_an_event_began_waits_for_credentials_that_are_taken(
+        self, here: Desk, plain: PlainRegistry, team: str
+    ) -> None:
+        registry = here.add_registry("docker-registry", plain.url)
+        policy = here.add_policy(dest_registry=registry, filters={"name": f"{team}/**"}, **EVENTS)
+        push(here.repository(f"{team}/app"), ONE, "v1")
+        wait_for(lambda: here.executions(policy), "an execution")
+        execution = here.executions(policy)[0]["id"]
+        wait_for(lambda: "wants credentials" in here.told(execution), "a refusal")
+        assert here.execution(execution)["status"] == "InProgress"
+        changed = {"credential_type": "basic", "access_key": USER, "access_secret": SECRET}
+        here.ask("PUT", f"/registries/{registry}", changed).expect(200)
+        assert here.ended(execution)["status"] == "Succeed"
+        check_pull(plain.repository(f"{team}/app"), ONE, "v1")
+
     def test_two_that_replicate_to_each_other_come_to_rest(self, here: Desk, there: Desk, harbor: int, team: str) -> None:
         back = there.add_registry("harbor", f"http://{here.address}", user=here.user, secret=here.password)
         wanted = {"filters": {"name": f"{team}/**"}, "deletion": True, **EVENTS}
