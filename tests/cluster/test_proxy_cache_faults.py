@@ -7,11 +7,12 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.support.nodes import Cluster, eventually, new_name
+from tests.support.nodes import Cluster, ClusterNode, eventually, new_name
 from tests.support.proxied import Upstream, new_image, wait_kept
 from tests.support.pushes import check_pull, push, reading
 
@@ -79,14 +80,20 @@ def test_reader_is_cut_off_when_upstream_stays_away_and_can_go_on_later(pair: Cl
     assert rest.body == layer.content[3 * MB :]
 
 
+def uploads_of(node: ClusterNode) -> set[Path]:
+    """Return what is being uploaded on a node; other tests may have left theirs."""
+    return set((node.data_dir / "uploads").iterdir())
+
+
 def test_node_killed_in_the_middle_has_nothing_half_done(pair: Cluster, upstream: Upstream) -> None:
     a, b = pair
     content = new_image(12 * MB)
     push(upstream.registry.repository("team/killed"), content, "v1")
     name = f"{upstream.proxy(a)}/team/killed"
     upstream.line.rate = 2 * MB
+    uploads = uploads_of(a)
     a.repository(name).get("manifests/v1").expect(200)
-    eventually(lambda: any((a.data_dir / "uploads").iterdir()), what="bytes are coming")
+    eventually(lambda: bool(uploads_of(a) - uploads), what="bytes are coming")
     a.kill()
     upstream.mend()
     a.start()
@@ -126,13 +133,12 @@ def test_wrong_bytes_are_handed_on_to_nobody_as_a_whole_and_not_kept(pair: Clust
     layer = content.blobs[1]
     upstream.spoil(layer.digest)
     name = f"{upstream.proxy(a)}/team/spoilt"
-    # Others have left theirs on this node.
-    uploads = set((a.data_dir / "uploads").iterdir())
+    uploads = uploads_of(a)
     upstream.line.rate = 3 * MB
     with reading(a.client(), f"/v2/{name}/blobs/{layer.digest}") as answer, pytest.raises(http.client.IncompleteRead):
         answer.read()
     assert not a.has_blob(layer.digest)
-    assert not set((a.data_dir / "uploads").iterdir()) - uploads
+    assert not uploads_of(a) - uploads
 
 
 class _Busy(http.server.BaseHTTPRequestHandler):
