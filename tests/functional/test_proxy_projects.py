@@ -1,4 +1,4 @@
-"""Projects that stand for another registry's content: kept and shown, and closed to pushes."""
+"""Projects that stand for another registry's content, in the management API. Pulls through them are in tests/cluster."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class TestProxyProjects:
         registry = make_registry(site)
         number = await site.admin.create("/projects", {"project_name": "proxy", "registry_id": registry})
         assert (await site.admin.ok(200, "GET", f"/projects/{number}"))["registry_id"] == registry
+        shown = (await site.admin.ok(200, "GET", "/projects/proxy/summary"))["registry"]
+        assert (shown["id"], shown["name"], shown["type"]) == (registry, "hub", "docker-registry")
+        assert "credential" not in shown
+        assert "registry" not in await site.admin.ok(200, "GET", "/projects/library/summary")
         assert "registry_id" not in await site.admin.ok(200, "GET", "/projects/library")
         await site.admin.ok(200, "DELETE", f"/projects/{number}")
         await make_project(site.admin, "proxy")

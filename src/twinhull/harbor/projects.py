@@ -19,11 +19,12 @@ from twinhull.harbor.access import Access
 from twinhull.harbor.allowlists import AllowlistBody
 from twinhull.harbor.errors import Unprocessable
 from twinhull.harbor.queries import read_query
+from twinhull.harbor.registries import registry_view
 from twinhull.harbor.requests import answer, listed, located, nothing, on, query_bool, read_body
 from twinhull.kit.errors import Denied, Invalid, NotFound, ProjectNotEmpty
 from twinhull.metadata import accounts
 from twinhull.metadata.accounts import Project, Snapshot
-from twinhull.metadata.documents import find_named, find_of_projects
+from twinhull.metadata.documents import Document, find_named, find_of_projects
 from twinhull.metadata.groups import group_roles
 from twinhull.metadata.usage import Quota, quota_of
 from twinhull.records.kinds import ALLOWLIST, REGISTRY
@@ -151,17 +152,20 @@ class ProjectsApi:
         """Return counts of what is in a project, each for those who may see it."""
         caller, project = await self._access.project(request, ".", "read")
 
-        def read(connection: Snapshot) -> tuple[dict[int, int], int, Quota]:
+        def read(connection: Snapshot) -> tuple[dict[int, int], int, Quota, Document | None]:
             counts = accounts.count_repositories(connection, [project.name])
             roles = accounts.count_roles(connection, project.name)
-            return roles, counts.get(project.name, 0), quota_of(connection, project.name)
+            upstream = find_named(connection, REGISTRY, [project.registry] if project.registry else [])
+            return roles, counts.get(project.name, 0), quota_of(connection, project.name), upstream.get(project.registry)
 
-        roles, repositories, quota = await self._access.read(read)
+        roles, repositories, quota, upstream = await self._access.read(read)
         lists_members = await self._access.may(caller, project.name, "member", "list")
         reads_quota = await self._access.may(caller, project.name, "quota", "read")
         shown = views.summary_view(
             roles if lists_members else None, repositories=repositories, quota=quota if reads_quota else None
         )
+        if upstream is not None:
+            shown["registry"] = {name: value for name, value in registry_view(upstream).items() if name != "credential"}
         return answer(shown)
 
 
