@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -124,6 +125,32 @@ async def test_blobs_are_sent_in_chunks(other: PlainRegistry | SingleNode, monke
         assert await side.has_blob("chunks/app", digest)
         read = b"".join([piece async for piece in side.blob("chunks/app", digest, len(content))(0)])
         assert read == content
+
+
+async def test_blobs_by_sha512_are_taken(node: SingleNode) -> None:
+    content = b"of a longer name" * 100
+    digest = digest_of(content, "sha512")
+    async with side_of(node) as side:
+        await side.prepare("long/app", public=False)
+        await side.put_blob("long/app", digest, len(content), _pieces(content))
+        assert b"".join([piece async for piece in side.blob("long/app", digest, len(content))(0)]) == content
+
+
+async def test_a_manifest_by_sha512_keeps_its_digest_under_its_tag_or_is_refused(other: PlainRegistry | SingleNode) -> None:
+    source = MemoryRegistry()
+    usual = source.push_image(HERE, "long", "v1")
+    found = source.manifests.pop((HERE, usual))
+    digest = digest_of(found.content, "sha512")
+    source.manifests[HERE, digest] = replace(found, digest=digest)
+    source.tags[HERE, "v1"] = digest
+    async with side_of(other) as side:
+        if isinstance(other, PlainRegistry):
+            with pytest.raises(RegistryRejected):
+                await copied(source, side, "long/image")
+        else:
+            await copied(source, side, "long/image")
+            assert await side.digest("long/image", "v1") == digest
+            assert await side.digest("long/image", usual) is None
 
 
 async def test_a_blob_that_is_in_another_repository_there_is_not_sent(other: PlainRegistry | SingleNode) -> None:

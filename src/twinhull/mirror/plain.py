@@ -10,7 +10,7 @@ from typing import Final
 
 from twinhull.catalog.foreign import Endpoint
 from twinhull.catalog.media import OCI_INDEX, ParsedManifest, parse_manifest
-from twinhull.kit.digest import Digest, digest_of, hex_of, is_known
+from twinhull.kit.digest import Digest, algorithm_of, digest_of, hex_of, is_known
 from twinhull.kit.errors import RegistryBusy, RegistryLacks, RegistryRefused, RegistryRejected
 from twinhull.kit.reference import is_digest
 from twinhull.mirror.registry_client import RegistryClient
@@ -23,6 +23,8 @@ _SEEN_MAX: Final = 50_000
 # How what belongs to a manifest is tagged: by OCI's fallback `sha256-<hex>`, and by cosign with an ending.
 _TAG_FORM: Final = "{}-{}"
 _LIST_TAG: Final = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{128})")
+_USUAL: Final = "sha256"
+_SHOWN: Final = 19
 _COSIGN_ENDINGS: Final = (".sig", ".att", ".sbom")
 
 
@@ -136,7 +138,13 @@ class PlainRegistry:
 
     async def put_manifest(self, repository: str, manifest: Manifest, tag: str = "") -> None:
         """Store a manifest, and let the tag name it; where it has a subject, let it be found by that."""
-        knows = await self._writer.put_manifest(repository, manifest, tag or manifest.digest)
+        if tag and algorithm_of(manifest.digest) != _USUAL:
+            # By a tag alone it would be another manifest: a registry works out its digest, by the usual algorithm.
+            knows = await self._writer.put_manifest(repository, manifest, manifest.digest, tag=tag)
+            if await self.digest(repository, tag) != manifest.digest:
+                raise RegistryRejected(f"registry {self.url} lets no tag name a digest like {manifest.digest[:_SHOWN]}")
+        else:
+            knows = await self._writer.put_manifest(repository, manifest, tag or manifest.digest)
         parsed = parse_manifest(manifest.content, manifest.media_type)
         if parsed.subject is not None and not knows:
             await self._list_by_tag(repository, manifest, parsed, parsed.subject.digest)

@@ -178,9 +178,13 @@ class RegistryWriter:
 
     # -- manifests -------------------------------------------------------------------------------------------------
 
-    async def put_manifest(self, repository: str, manifest: Manifest, reference: str) -> bool:
-        """Store a manifest under a tag or its digest; tell whether the registry has taken note that it has a subject."""
-        path = self._client.path(repository, f"manifests/{quote(reference, safe=':')}")
+    async def put_manifest(self, repository: str, manifest: Manifest, reference: str, *, tag: str = "") -> bool:
+        """Store a manifest under a tag or its digest; tell whether the registry has taken note that it has a subject.
+
+        A `tag` besides its digest is what not all registries know: see afterwards whether it is there.
+        """
+        query = f"?tag={quote(tag, safe='')}" if tag else ""
+        path = self._client.path(repository, f"manifests/{quote(reference, safe=':')}{query}")
         headers = {"Content-Type": manifest.media_type}
         scope = self._client.scope(repository, _PUSH)
         async with self._line.request("PUT", path, scope=scope, headers=headers, data=manifest.content) as response:
