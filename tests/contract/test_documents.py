@@ -27,7 +27,7 @@ from twinhull.jobs.executions import begin_execution, begin_task, tell_of
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.errors import Conflict, NotFound, ProjectUnknown
 from twinhull.metadata import documents as queries
-from twinhull.metadata.audit import audit_keys_before, list_audit_records
+from twinhull.metadata.audit import list_audit_records, records_before
 from twinhull.metadata.executions import find_execution, find_task, list_executions, list_tasks
 from twinhull.metadata.filtering import Exact, Fuzzy, Slice, Wanted
 from twinhull.metadata.store import Store
@@ -277,7 +277,10 @@ def test_deed_is_recorded_with_what_was_done_or_not_at_all(store: Store, clock: 
     assert [one.operation for one in read(store, list_audit_records, projects=["library"])[0]] == ["create"]
     wanted = Wanted(conditions={"operation": Exact("delete")})
     assert read(store, list_audit_records, wanted=wanted, counted=False) == ([found[0]], 0)
-    assert read(store, audit_keys_before, found[0].at_ms, limit=9) == [("n1", found[1].id)]
+    [old] = read(store, records_before, found[0].at_ms, after=(-1, -1, ""), limit=9)
+    assert (old.node, old.id, old.operation, old.resource_type) == ("n1", found[1].id, "create", "project")
+    assert read(store, records_before, found[0].at_ms, after=old.place, limit=9) == []
+    assert len(read(store, records_before, found[0].at_ms + 1, after=(-1, -1, ""), limit=9)) == 2
 
 
 async def test_change_is_carried_out_in_a_thread_and_says_what_to_wait_for(store: Store) -> None:

@@ -219,15 +219,16 @@ class TestSchedules:
         assert (await site.admin("GET", "/schedules/gc/paused")).status == 400
 
 
-async def test_purge_is_written_down_as_not_carried_out(site: AccountsNode) -> None:
+async def test_purge_waits_for_the_agent_and_can_be_stopped(site: AccountsNode) -> None:
     parameters = {"audit_retention_hour": 24, "include_event_types": "delete_user", "dry_run": True}
     body = {"schedule": {"type": "Manual"}, "parameters": parameters}
     number = await site.admin.create("/system/purgeaudit/schedule", body)
     [found] = await site.admin.ok(200, "GET", "/system/purgeaudit")
-    assert (found["id"], found["job_status"], json.loads(found["job_parameters"])) == (number, "Error", parameters)
+    assert (found["id"], found["job_status"], json.loads(found["job_parameters"])) == (number, "Running", parameters)
     assert await site.admin.ok(200, "GET", f"/system/purgeaudit/{number}") == found
+    assert (await site.admin("GET", f"/system/purgeaudit/{number}/log")).body == b""
     await site.admin.ok(200, "PUT", f"/system/purgeaudit/{number}")
-    assert b"keeps all audit records" in (await site.admin("GET", f"/system/purgeaudit/{number}/log")).body
+    assert is_to_stop(site, number)
     assert (await site.admin("GET", "/system/purgeaudit/99999")).status == 404
 
 

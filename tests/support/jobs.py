@@ -62,6 +62,18 @@ class Copying(Job):
         self.ended.append((task.id, status))
 
 
+async def settled(store: Store, runner: JobRunner, job: str, *, limit_s: float = 5.0) -> None:
+    """Let a runner do what can be done without time passing; each task of the job may take so long."""
+    quiet = 0
+    while quiet < 3:
+        before = store.position(), runner.ended
+        await runner.work()
+        running = [task for task in asyncio.all_tasks() if task.get_name() == job]
+        if running:
+            await asyncio.wait(running, timeout=limit_s)
+        quiet = quiet + 1 if before == (store.position(), runner.ended) else 0
+
+
 class ForgetfulAccess(Access):
     """One that can be told to write nothing down, as on a full disk."""
 
@@ -98,15 +110,8 @@ class Node:
 
     async def settle(self) -> None:
         """Let the runner do what can be done without time passing."""
-        quiet = 0
-        while quiet < 3:
-            before = self.store.position(), self.runner.ended
-            await self.runner.work()
-            running = [task for task in asyncio.all_tasks() if task.get_name() == "COPY"]
-            if running:
-                # Those that are held up do not end.
-                await asyncio.wait(running, timeout=5.0 if self.job.may_go_on.is_set() else 0.05)
-            quiet = quiet + 1 if before == (self.store.position(), self.runner.ended) else 0
+        # Those that are held up do not end.
+        await settled(self.store, self.runner, "COPY", limit_s=5.0 if self.job.may_go_on.is_set() else 0.05)
 
     def execution(self, number: int) -> Execution:
         with self.store.read() as connection:

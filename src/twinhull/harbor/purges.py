@@ -10,23 +10,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from twinhull.catalog.documents import Documents
+from twinhull.catalog.purges import VENDOR, begin_purge
 from twinhull.catalog.schedules import PURGE_AUDIT, Schedules, find_schedule
 from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.executions import execution_of
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on
-from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, parameters_text, read_schedule
+from twinhull.harbor.schedules import MANUAL, NONE, history_view, parameters_text, read_schedule
 from twinhull.harbor.views import time_of
-from twinhull.jobs.executions import note_not_run
+from twinhull.jobs.executions import ask_to_stop
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Invalid
-from twinhull.metadata.executions import Execution, list_executions
-from twinhull.metadata.transaction import Transaction
+from twinhull.metadata.executions import Execution, list_executions, list_tasks
 
-VENDOR: Final = "PURGE_AUDIT_LOG"
 RETENTION_HOURS_MAX: Final = 240_000
-# Said of each purge: nothing is pretended to be gone.
-NOT_RUN: Final = "this release keeps all audit records"
 
 
 class PurgesApi:
@@ -62,14 +59,17 @@ class PurgesApi:
         return answer(_view(await self._purge(request)))
 
     async def stop(self, request: Request) -> Response:
-        """Stop a purge; each has ended already."""
-        await self._purge(request)
-        return nothing()
+        """Ask a purge to stop; what has ended stays as it is."""
+        found = await self._purge(request)
+        asked = await self._documents.write(lambda inside: int(ask_to_stop(inside, found.node, found.id)))
+        return nothing(headers=await self._access.settled(request, asked.seq))
 
     async def log(self, request: Request) -> Response:
         """Return what there is to say of a purge, as text."""
         found = await self._purge(request)
-        return PlainTextResponse(f"{time_of(found.created_ms)} {found.fields.get('status_message', '')}\n")
+        tasks, _ = await self._access.read(lambda connection: list_tasks(connection, execution=found.id))
+        texts = [found.fields.get("log", ""), *(one.fields.get("log", "") for one in tasks)]
+        return PlainTextResponse("".join(map(str, texts)))
 
     async def schedule(self, request: Request) -> Response:
         """Return the schedule, or nothing where there is none."""
@@ -78,7 +78,7 @@ class PurgesApi:
         return answer(history_view(found, self._clock.unix_ms())) if found is not None else nothing()
 
     async def create_schedule(self, request: Request) -> Response:
-        """Set the schedule, or with `Manual` write down that a purge was asked for, and that nothing was purged."""
+        """Set the schedule, or with `Manual` begin a purge at once."""
         number, headers = await self._order(request)
         root = request.url.path.removesuffix("/schedule")
         return nothing(201, {**({"Location": f"{root}/{number}"} if number else {}), **headers})
@@ -94,7 +94,7 @@ class PurgesApi:
         _require(body.parameters)
         kind = body.schedule.type
         if kind == MANUAL:
-            made = await self._documents.write(lambda inside: _refused(inside, body))
+            made = await self._documents.write(lambda inside: begin_purge(inside, body.parameters))
             return made.id, await self._access.settled(request, made.seq)
         if kind == NONE:
             written = await self._schedules.clear(PURGE_AUDIT)
@@ -108,11 +108,6 @@ class PurgesApi:
         await self._access.admin(request)
         number = path_id(request, "purge_id")
         return await execution_of(self._access, number, vendors=(VENDOR,), missing=f"purge job with id {number} not found")
-
-
-def _refused(transaction: Transaction, body: ScheduleBody) -> int:
-    fields = {"parameters": body.parameters}
-    return note_not_run(transaction, vendor_type=VENDOR, vendor_id=-1, reason=NOT_RUN, fields=fields)
 
 
 def _require(parameters: Mapping[str, Any]) -> None:

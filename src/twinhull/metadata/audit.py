@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, tuple_
 
 from twinhull.metadata.filtering import ANYTHING, EVERYTHING, Fields, Slice, Wanted, count
 from twinhull.metadata.summaries import is_whole
@@ -75,7 +75,26 @@ def last_deeds(connection: Connection, node: str, *, limit: int) -> list[tuple[s
     return [(key, values_of(AUDIT, decode(found[key].record))) for key in reversed(keys) if key in found]
 
 
-def audit_keys_before(connection: Connection, at_ms: int, *, limit: int) -> list[tuple[str, int]]:
-    """Return node and id of the oldest records that were written before that time, at most `limit` of them."""
-    query = select(audit_records.c.node, audit_records.c.id).where(audit_records.c.at_ms < at_ms)
-    return [(row.node, row.id) for row in connection.execute(query.order_by(audit_records.c.at_ms).limit(limit))]
+class OldRecord(NamedTuple):
+    """Of an audit record, what decides whether it is kept."""
+
+    node: str
+    id: int
+    at_ms: int
+    operation: str
+    resource_type: str
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """Where it stands in the order of `records_before`."""
+        return self.at_ms, self.id, self.node
+
+
+def records_before(connection: Connection, at_ms: int, *, after: tuple[int, int, str], limit: int) -> list[OldRecord]:
+    """Return the records that were written before that time, oldest first: so many behind that place."""
+    columns = audit_records.c
+    query = select(columns.node, columns.id, columns.at_ms, columns.operation, columns.resource_type).where(
+        columns.at_ms < at_ms, columns.at_ms >= after[0], tuple_(columns.at_ms, columns.id, columns.node) > after
+    )
+    query = query.order_by(columns.at_ms, columns.id, columns.node).limit(limit)
+    return [OldRecord(*row) for row in connection.execute(query)]

@@ -26,7 +26,7 @@ from twinhull.mirror.replication import copy_task, deletion_task
 from twinhull.mirror.selection import Candidate, Selection, destination_of
 from twinhull.records.change import Change, node_of
 from twinhull.records.kinds import AUDIT
-from twinhull.records.merge import decode, values_of
+from twinhull.records.merge import decode, is_dead, values_of
 
 log = structlog.get_logger(__name__)
 
@@ -86,10 +86,14 @@ def _concerned(policies: Sequence[Document], event: Event) -> list[Document]:
 def event_of(change: Change) -> Event | None:
     """Return what an audit record tells of, if it is something that can be replicated."""
     try:
-        values: Mapping[str, Any] = values_of(AUDIT, decode(change.record))
+        record = decode(change.record)
     except (msgspec.DecodeError, ValueError) as error:
         log.warning("audit record can not be read, no replication begins for it", key=change.key, error=str(error))
         return None
+    # Purged: what it told of is long past.
+    if is_dead(AUDIT, record):
+        return None
+    values: Mapping[str, Any] = values_of(AUDIT, record)
     operation, kind = values.get("operation"), values.get("resource_type")
     repository, colon, reference = str(values.get("resource", "")).partition(":")
     if operation not in (_CREATE, _DELETE) or kind not in _CONTENT or not colon:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from twinhull.auth.sealing import Sealer
+from twinhull.catalog.purges import scheduled_purges
 from twinhull.catalog.replication import scheduled_replications
 from twinhull.config.settings import Settings
 from twinhull.hooks.delivery import Courier, Delivering
@@ -24,6 +25,7 @@ from twinhull.node.parts import entrance_of
 from twinhull.observe.metrics import Metrics
 from twinhull.replication.engine import Engine
 from twinhull.replication.trust import Trust
+from twinhull.upkeep.purging import Purging
 from twinhull.upkeep.worker import Worker
 
 
@@ -39,9 +41,10 @@ class Jobs:
         sealer = Sealer(trust.cluster_keys)
         jobs: Sequence[Job] = [
             Delivering(Courier(), access, sealer, concurrency=settings.jobs.workers_max),
+            Purging(access),
             Replication(own, access, sealer, entrance_of(settings)),
         ]
-        schedules: Sequence[Schedules] = [scheduled_replications]
+        schedules: Sequence[Schedules] = [scheduled_replications, scheduled_purges]
         deeds = Deeds(node=engine.store.node, entrance=entrance_of(settings))
         self._runner = JobRunner(
             jobs, access, jitter=jitter, metrics=metrics, is_member=lambda: not engine.neighbours.is_removed
