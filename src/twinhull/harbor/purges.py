@@ -69,7 +69,7 @@ class PurgesApi:
         found = await self._purge(request)
         tasks, _ = await self._access.read(lambda connection: list_tasks(connection, execution=found.id))
         texts = [found.fields.get("log", ""), *(one.fields.get("log", "") for one in tasks)]
-        return PlainTextResponse("".join(map(str, texts)))
+        return PlainTextResponse(f"{time_of(found.created_ms)} purge was asked for\n" + "".join(map(str, texts)))
 
     async def schedule(self, request: Request) -> Response:
         """Return the schedule, or nothing where there is none."""
