@@ -20,7 +20,7 @@ from twinhull.records.kinds import EXECUTION, TASK, owned_key
 log = structlog.get_logger(__name__)
 
 KEPT: Final = 100
-_EVERY_S: Final = 10.0
+_EVERY_S: Final = 3.0
 _BETWEEN_PAGES_S: Final = 0.1
 _PAGE: Final = 50
 _TASKS_PAGE: Final = 500
