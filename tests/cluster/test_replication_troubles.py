@@ -23,7 +23,7 @@ LARGE: Final = image("large", layers=1, layer_bytes=4_000_000)
 # Not in the cluster yet, else no bytes would have to come.
 PULLED: Final = image("pulled", layers=1, layer_bytes=4_000_000)
 KILLED: Final = image("killed", layers=1, layer_bytes=4_000_000)
-COMING: Final = image("coming", layers=1, layer_bytes=3_000_000)
+COMING: Final = image("coming", layers=1, layer_bytes=1_500_000)
 # So that a large blob takes seconds.
 _SLOW: Final = 1_000_000
 _names = itertools.count(1)

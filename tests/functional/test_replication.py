@@ -172,11 +172,11 @@ class TestPushes:
     def test_a_large_blob_in_chunks_no_faster_than_it_may(self, here: Desk, there: Desk, harbor: int, team: str) -> None:
         large = image("large", layers=1, layer_bytes=11_000_000)
         push(here.repository(f"{team}/large"), large, "v1")
-        policy = here.add_policy(dest_registry=harbor, filters={"name": f"{team}/large"}, copy_by_chunk=True, speed=8000)
+        policy = here.add_policy(dest_registry=harbor, filters={"name": f"{team}/large"}, copy_by_chunk=True, speed=20_000)
         execution = here.carried_out(policy)
         check_pull(there.repository(f"{team}/large"), large, "v1")
         seconds = here.log_of(execution["id"], here.tasks(execution["id"])[0]["id"]).rpartition(" bytes in ")[2]
-        assert float(seconds.split()[0]) > 1.0
+        assert float(seconds.split()[0]) >= 0.5
 
     def test_a_robot_that_may_push_to_the_project_is_enough(self, here: Desk, there: Desk, team: str) -> None:
         push(here.repository(f"{team}/app"), ONE, "v1")
