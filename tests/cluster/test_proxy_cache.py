@@ -295,7 +295,7 @@ def test_index_is_replicated_whole_whatever_was_pulled_of_it(pair: Cluster, upst
     a.repository(name).get("manifests/v1").expect(200)
     check_pull(a.repository(name), content.children[0], content.children[0].digest)
     wait_kept(a, name, "v1", content.digest)
-    (registry,) = [one for one in json.loads(a.manage("GET", "/registries").expect(200).body) if one["name"] == project]
+    (registry,) = json.loads(a.manage("GET", f"/registries?q=name%3D{project}").expect(200).body)
     policy = {
         "name": project,
         "dest_registry": {"id": registry["id"]},
