@@ -26,7 +26,7 @@ _POSITION: Final = struct.Struct("@Q")
 _DISK_CODES: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _CONNECTIONS_MAX: Final = 32
 # Of pages, for each connection: what is used all the time. The rest lies in the system's own cache, once for all of them.
-_CACHE_KB: Final = 2000
+_CACHE_KB: Final = 1000
 # How the driver begins to say that a value is of a type that no column can hold.
 _BINDING: Final = "Error binding parameter"
 
