@@ -70,23 +70,21 @@ class Upstreams(Protocol):
 class NoUpstreams:
     """A node whose projects stand for nothing but themselves."""
 
-    async def stands_for(self, project: str) -> bool:  # noqa: ARG002 - the protocol's
+    async def stands_for(self, project: str) -> bool:
         """Return False."""
+        del project
         return False
 
-    async def serves_deleted(self, project: str) -> bool:  # noqa: ARG002
+    async def serves_deleted(self, project: str) -> bool:
         """Return False."""
+        del project
         return False
 
     async def manifest(
-        self,
-        repository: str,
-        reference: str | Digest,
-        have: Digest | None,  # noqa: ARG002
-        *,
-        look_only: bool,  # noqa: ARG002
+        self, repository: str, reference: str | Digest, have: Digest | None, *, look_only: bool
     ) -> UpstreamManifest:
         """Raise ManifestUnknown."""
+        del have, look_only
         raise ManifestUnknown(detail={"name": repository, "reference": str(reference)})
 
     async def blob_size(self, repository: str, digest: Digest) -> int:
@@ -97,10 +95,12 @@ class NoUpstreams:
         """Raise BlobUnknown."""
         raise BlobUnknown(detail={"name": repository, "digest": digest})
 
-    async def tags(self, repository: str) -> list[str]:  # noqa: ARG002
+    async def tags(self, repository: str) -> list[str]:
         """Return none."""
+        del repository
         return []
 
-    async def referrers(self, repository: str, subject: Digest) -> list[Referrer]:  # noqa: ARG002
+    async def referrers(self, repository: str, subject: Digest) -> list[Referrer]:
         """Return none."""
+        del repository, subject
         return []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -33,7 +33,7 @@ LOG_EVERY_S: Final = 5.0
 _REASON_LENGTH_MAX: Final = 1000
 _FAULT: Final = "an error of the program, see this node's log"
 
-
+_T = TypeVar("_T")
 # Told of each try: the vendor type, and success, retry or error.
 OnTry = Callable[[str, str], None]
 
@@ -57,6 +57,17 @@ def _end(
             job.task_ended(inside, execution, task, status)
 
     return end
+
+
+async def _done(job: Job, step: Awaitable[_T]) -> _T:
+    """Return what the step does; a fault of ours is seen in the log, and is a failure like any other to whoever waits."""
+    try:
+        return await step
+    except TwinhullError:
+        raise
+    except Exception as fault:
+        log.exception("a task failed for a reason that should not be", vendor_type=job.vendor_type)
+        raise TwinhullError(_FAULT) from fault
 
 
 class Attempts:
@@ -102,8 +113,8 @@ class Attempts:
             await self._write(lambda inside: executions.tell_of(inside, TASK, item.task, begun))
         try:
             async with self._log_kept(job, task, book):
-                outcome = await job.run(execution, task, book)
-        except Exception as error:  # noqa: BLE001 - told apart, logged and written down by _failed
+                outcome = await _done(job, job.run(execution, task, book))
+        except TwinhullError as error:
             reason, due_ms = self._failed(job, execution, error, tries=tries, created_ms=task.created_ms)
             book.write(reason)
             fields = {"run_count": tries, "status_message": reason, "log": book.text}
@@ -145,8 +156,8 @@ class Attempts:
         tries = int(execution.fields.get("plan_count", 0)) + 1
         book = TaskLog(self._access.clock, str(execution.fields.get("log", "")))
         try:
-            tasks = await job.plan(execution, book)
-        except Exception as error:  # noqa: BLE001 - as above
+            tasks = await _done(job, job.plan(execution, book))
+        except TwinhullError as error:
             reason, due_ms = self._failed(job, execution, error, tries=tries, created_ms=execution.created_ms)
             book.write(reason)
             fields: dict[str, Any] = {"plan_count": tries, "status_message": reason, "log": book.text, "due_ms": due_ms}
@@ -171,14 +182,10 @@ class Attempts:
         await to_its_end(self._access.write(action))
 
     def _failed(
-        self, job: Job, execution: Execution, error: Exception, *, tries: int, created_ms: int
+        self, job: Job, execution: Execution, error: TwinhullError, *, tries: int, created_ms: int
     ) -> tuple[str, int | None]:
         """Return what to say of a failure, and when to try again; None: never."""
-        if isinstance(error, TwinhullError):
-            reason = str(error)[:_REASON_LENGTH_MAX]
-        else:
-            log.error("a task failed for a reason that should not be", vendor_type=job.vendor_type, exc_info=error)
-            reason = _FAULT
+        reason = str(error)[:_REASON_LENGTH_MAX]
         if isinstance(error, Futile):
             return reason, None
         retry, now_ms = job.retry_of(execution), self._access.clock.unix_ms()

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -110,7 +110,7 @@ class RegistryLine:
                 raise RegistryUnreachable(f"registry {self.url} sends more than {bytes_max} bytes where less is due")
         return bytes(content)
 
-    async def json(self, response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 - a foreign document
+    async def json(self, response: aiohttp.ClientResponse) -> object:
         """Return the body of a 200 as JSON; anything else raises RegistryUnreachable."""
         if response.status != HTTPStatus.OK:
             raise self.unexpected(response)

@@ -216,16 +216,16 @@ def _find_orders(connection: Connection, execution: Execution) -> _Orders | None
 
 def copy_task(policy: Document, source: str, destination: str, count: int, items: Sequence[Candidate] | None = None) -> NewTask:
     """Return the task to copy a repository: what is picked of it when it is done, or these items alone."""
-    return _task(policy, COPY, source, destination, count, items)
+    return _task(policy, COPY, source, destination, count=count, items=items)
 
 
 def deletion_task(policy: Document, source: str, destination: str, items: Sequence[Candidate]) -> NewTask:
     """Return the task to delete at the destination what was deleted from a repository."""
-    return _task(policy, DELETION, source, destination, len(items), items)
+    return _task(policy, DELETION, source, destination, count=len(items), items=items)
 
 
-def _task(  # noqa: PLR0917 - one caller for each operation
-    policy: Document, operation: str, source: str, destination: str, count: int, items: Sequence[Candidate] | None
+def _task(
+    policy: Document, operation: str, source: str, destination: str, *, count: int, items: Sequence[Candidate] | None
 ) -> NewTask:
     fields: dict[str, Any] = {
         "operation": operation,
