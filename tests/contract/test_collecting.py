@@ -11,11 +11,11 @@ from tests.support.collector_site import APP, GRACE_MS, OTHER, Site
 from twinhull.catalog.documents import set_document
 from twinhull.catalog.schedules import GC
 from twinhull.config.settings import GcSettings
+from twinhull.jobs import garbage_collections as collections
+from twinhull.jobs.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.kit.errors import Conflict, Invalid, NotFound, Unavailable
-from twinhull.metadata import garbage_collections as collections
 from twinhull.metadata.executions import STOP_ASKED
 from twinhull.metadata.filtering import EVERYTHING
-from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
 from twinhull.records.kinds import EXECUTION, SCHEDULE, owned_key

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.collector_site import APP, GRACE_MS, OTHER, Site
+from twinhull.jobs.garbage_collections import Outcome
 from twinhull.kit.errors import PeerUnavailable
 from twinhull.metadata import garbage
-from twinhull.metadata.garbage_collections import Outcome
 from twinhull.records.kinds import BLOB, NODE, content_key
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.collector_site import APP, GRACE_MS, OTHER, Site
+from twinhull.jobs.garbage_collections import Outcome
 from twinhull.kit.digest import digest_of
 from twinhull.kit.errors import Conflict
 from twinhull.metadata import content
-from twinhull.metadata.garbage_collections import Outcome
 from twinhull.metadata.projections.project import rebuild_projections
 
 

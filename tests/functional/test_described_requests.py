@@ -23,7 +23,7 @@ from schemathesis.core.transport import Response
 from tests.support.accounts import PASSWORD, AccountsNode, Api, make_project, make_user, robot_body
 from tests.support.composed import Reply
 from tools.descriptions import GENERATIONS, VARIABLE, harbor_api_dir
-from twinhull.metadata.garbage_collections import Order, order_collection
+from twinhull.jobs.garbage_collections import Order, order_collection
 
 CASES: Final = 3
 # Stands in whatever belongs to the private project and its administrator.

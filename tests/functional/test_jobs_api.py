@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import PASSWORD, AccountsNode, make_user, rows, site
+from twinhull.jobs import garbage_collections as queries
 from twinhull.jobs.executions import begin as begin_job
 from twinhull.jobs.executions import tell_of
+from twinhull.jobs.garbage_collections import Order, Outcome, Status
 from twinhull.jobs.job import NewTask
-from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.executions import find_execution, unfinished_tasks
-from twinhull.metadata.garbage_collections import Order, Outcome, Status
 from twinhull.records.kinds import TASK
 
 __all__ = ["site"]

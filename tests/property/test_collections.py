@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from tests.property.test_stores import quick_disk, stores_in, take
 from tests.support.memory_blobs import MemoryBlobs
 from tests.support.metadata import manifest_fields
+from twinhull.jobs.garbage_collections import Order, Outcome
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import PeerUnavailable
 from twinhull.metadata import content, dump, garbage
-from twinhull.metadata.garbage_collections import Order, Outcome
 from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector, covers, joined
 from twinhull.records.kinds import BLOB, MANIFEST, content_key

@@ -11,11 +11,11 @@ import msgspec
 
 from tests.support.memory_blobs import MemoryBlobs
 from tests.support.metadata import manifest_fields
+from twinhull.jobs.garbage_collections import Order, Outcome
 from twinhull.kit.clock import ManualClock
 from twinhull.kit.digest import Digest, digest_of
 from twinhull.kit.errors import PeerUnavailable
 from twinhull.metadata import garbage
-from twinhull.metadata.garbage_collections import Order, Outcome
 from twinhull.metadata.store import Store
 from twinhull.records.change import VersionVector
 from twinhull.records.kinds import BLOB, MANIFEST, TAG, content_key, tag_key

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tools.simulate.host import Host
+from twinhull.jobs.garbage_collections import Order, Outcome
 from twinhull.kit.errors import TwinhullError
-from twinhull.metadata.garbage_collections import Order, Outcome
 from twinhull.upkeep.access import Access
 from twinhull.upkeep.ballast import Ballast
 from twinhull.upkeep.collector import Collector

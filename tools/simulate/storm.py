@@ -11,7 +11,7 @@ from tools.simulate.compacting import compact
 from tools.simulate.host import Host
 from tools.simulate.membership import join, leave, remove
 from tools.simulate.world import World
-from twinhull.metadata.garbage_collections import Order
+from twinhull.jobs.garbage_collections import Order
 
 _HOUR_MS: Final = 3_600_000
 _NODES_MAX: Final = 7

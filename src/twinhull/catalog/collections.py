@@ -8,9 +8,9 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from twinhull.catalog.accounts import Written
+from twinhull.jobs import garbage_collections as queries
+from twinhull.jobs.garbage_collections import Order, Status
 from twinhull.kit.errors import Invalid
-from twinhull.metadata import garbage_collections as queries
-from twinhull.metadata.garbage_collections import Order, Status
 from twinhull.metadata.store import Store
 from twinhull.metadata.transaction import Transaction
 

@@ -8,7 +8,7 @@
 | GET /wait?timeout_s= | | `{"in_sync": bool, "peers": [member, …]}` |
 | POST /leave | `{}` | `{}` |
 | POST /remove | `{"node": name or id}` | `{"node": name}` |
-| POST /gc | `Order` of metadata/garbage_collections.py | `{"id": int}` |
+| POST /gc | `Order` of jobs/garbage_collections.py | `{"id": int}` |
 | POST /gc/show | `{"id": int}` or `{}` | `{"collections": [{"id", "status", "ended", "order", "outcome", "error", …}]}` |
 | POST /gc/stop | `{}` | `{"id": int or null}` |
 | POST /scrub | `{"pace_mb_s": number or null}` | `Scrub` of upkeep/scrub_notes.py, with "left" and "ended" |

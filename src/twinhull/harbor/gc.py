@@ -15,10 +15,10 @@ from twinhull.harbor.access import Access, path_id
 from twinhull.harbor.queries import read_query
 from twinhull.harbor.requests import answer, listed, nothing, on
 from twinhull.harbor.schedules import MANUAL, NONE, ScheduleBody, history_view, parameters_text, read_schedule
+from twinhull.jobs import garbage_collections as queries
+from twinhull.jobs.garbage_collections import Collection, Order, Status, report_of
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.kit.errors import NotFound
-from twinhull.metadata import garbage_collections as queries
-from twinhull.metadata.garbage_collections import Collection, Order, Status, report_of
 
 _HOUR_S: Final = 3600.0
 _STATUSES: Final = {

@@ -19,14 +19,14 @@ from twinhull.catalog.schedules import GC, PURGE_AUDIT, SCAN_ALL, Schedule, all_
 from twinhull.harbor.access import Access, is_id
 from twinhull.harbor.executions import job_id_of
 from twinhull.harbor.requests import answer, listed, nothing, on, read_body, read_paging
+from twinhull.jobs import garbage_collections as queries
 from twinhull.jobs.executions import ask_to_stop
+from twinhull.jobs.garbage_collections import VENDOR as JOB_NAME
+from twinhull.jobs.garbage_collections import Collection, Status, report_of
 from twinhull.kit.clock import Clock, rfc3339
 from twinhull.kit.errors import Invalid, NotFound, PreconditionFailed
-from twinhull.metadata import garbage_collections as queries
 from twinhull.metadata.accounts import Snapshot
 from twinhull.metadata.executions import Execution, Task, Waiting, all_unfinished, find_task, waiting_tasks
-from twinhull.metadata.garbage_collections import VENDOR as JOB_NAME
-from twinhull.metadata.garbage_collections import Collection, Status, report_of
 from twinhull.metadata.transaction import Transaction
 
 _JOB_PREFIX: Final = "gc-"

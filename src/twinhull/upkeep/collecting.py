@@ -15,11 +15,11 @@ from twinhull.blobs.store import BlobStore
 from twinhull.catalog.collections import order_of
 from twinhull.catalog.schedules import GC, find_schedule
 from twinhull.config.settings import GcSettings
+from twinhull.jobs import garbage_collections as collections
+from twinhull.jobs.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.kit.clock import Clock
 from twinhull.kit.errors import Conflict, PeerUnavailable, TwinhullError
 from twinhull.metadata import garbage
-from twinhull.metadata import garbage_collections as collections
-from twinhull.metadata.garbage_collections import Collection, Order, Outcome, Status
 from twinhull.observe import families
 from twinhull.observe.metrics import Metrics
 from twinhull.upkeep.access import Access

@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from twinhull.blobs.store import BlobStore
+from twinhull.jobs.garbage_collections import Order, Outcome
 from twinhull.kit.clock import Clock
 from twinhull.kit.digest import Digest
 from twinhull.kit.fail_points import fail_point
 from twinhull.metadata import garbage, members
 from twinhull.metadata.garbage import InRepository
-from twinhull.metadata.garbage_collections import Order, Outcome
 from twinhull.metadata.transaction import Transaction
 from twinhull.records.change import VersionVector
 from twinhull.records.kinds import BLOB, MANIFEST, content_key

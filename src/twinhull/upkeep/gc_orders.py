@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
+from twinhull.jobs import garbage_collections as collections
+from twinhull.jobs.garbage_collections import Collection, Order
 from twinhull.kit.errors import Invalid
-from twinhull.metadata import garbage_collections as collections
-from twinhull.metadata.garbage_collections import Collection, Order
 from twinhull.metadata.transaction import Transaction
 from twinhull.upkeep.access import Access
 from twinhull.upkeep.collecting import Collecting

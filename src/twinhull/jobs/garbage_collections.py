@@ -7,18 +7,19 @@ can do that, and nothing is forgotten over a restart.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
 
+from twinhull.jobs.executions import ask_to_stop, begin_execution, tell_of
 from twinhull.kit.clock import rfc3339
 from twinhull.kit.errors import Conflict, NotFound
 from twinhull.metadata import executions
 from twinhull.metadata.executions import STOP_ASKED, Execution
 from twinhull.metadata.filtering import Slice
 from twinhull.metadata.transaction import Transaction
-from twinhull.records.kinds import EXECUTION, owned_key
+from twinhull.records.kinds import EXECUTION
 
 VENDOR: Final = "GARBAGE_COLLECTION"
 # There is no policy by which they are told apart.
@@ -130,18 +131,14 @@ def order_collection(transaction: Transaction, order: Order, *, behind: int = 0)
     """
     if len(_open(transaction.connection, transaction.node)) > behind:
         raise Conflict("a collection is under way", hint="wait for it, or stop it with `twinhull gc --stop`")
-    number, now_ms = transaction.next_id(EXECUTION), transaction.now_ms()
-    fields = {
-        "vendor_type": VENDOR,
-        "vendor_id": _VENDOR_ID,
-        "trigger": order.trigger.upper(),
-        "status": executions.PENDING,
-        "order": msgspec.to_builtins(order),
-        "created_ms": now_ms,
-        "updated_ms": now_ms,
-    }
-    transaction.create(EXECUTION, owned_key(transaction.node, number), fields, number=number)
-    return number
+    return begin_execution(
+        transaction,
+        vendor_type=VENDOR,
+        vendor_id=_VENDOR_ID,
+        trigger=order.trigger.upper(),
+        status=executions.PENDING,
+        fields={"order": msgspec.to_builtins(order)},
+    )
 
 
 def stop_collection(transaction: Transaction, number: int) -> None:
@@ -149,9 +146,9 @@ def stop_collection(transaction: Transaction, number: int) -> None:
     found = collection(transaction.connection, number)
     if found.status is Status.PENDING and found.node == transaction.node:
         end_collection(transaction, number, Status.STOPPED, found.outcome)
-    elif found.status in (Status.PENDING, Status.RUNNING):
+    else:
         # Its node ends it.
-        transaction.put(EXECUTION, owned_key(found.node, number), {STOP_ASKED: True})
+        ask_to_stop(transaction, found.node, number)
 
 
 def begin_collection(transaction: Transaction) -> Collection | None:
@@ -160,7 +157,8 @@ def begin_collection(transaction: Transaction) -> Collection | None:
         if one.status is Status.STOPPING:
             end_collection(transaction, one.id, Status.STOPPED, one.outcome)
         elif one.status is Status.PENDING:
-            _tell(transaction, one.id, {"status": executions.RUNNING, "started_ms": transaction.now_ms()})
+            begun = {"status": executions.RUNNING, "started_ms": transaction.now_ms()}
+            tell_of(transaction, EXECUTION, one.id, begun)
             return collection(transaction.connection, one.id)
     return None
 
@@ -173,7 +171,7 @@ def end_collection(transaction: Transaction, number: int, status: Status, outcom
         "status_message": error,
         "ended_ms": transaction.now_ms(),
     }
-    _tell(transaction, number, fields)
+    tell_of(transaction, EXECUTION, number, fields)
 
 
 def fail_unfinished(transaction: Transaction) -> None:
@@ -217,11 +215,6 @@ def _open(connection: Connection, node: str) -> list[Collection]:
     """Return the collections of a node that are asked for or under way, oldest first."""
     found = executions.unfinished_executions(connection, node, VENDOR)
     return [_collection(one) for one in found]
-
-
-def _tell(transaction: Transaction, number: int, fields: dict[str, Any]) -> None:
-    key = owned_key(transaction.node, number)
-    transaction.put(EXECUTION, key, {**fields, "updated_ms": transaction.now_ms()})
 
 
 def _collection(found: Execution) -> Collection:
