@@ -25,47 +25,59 @@ _GATHER_S: Final = 0.02
 _BETWEEN_S: Final = 0.4
 
 
-class Access:
-    """Reads and writes of one node's agent."""
+class ThreadedStore:
+    """Reads and writes of one node's agent, in threads."""
+
+    def __init__(self, store: Store, executor: Executor) -> None:
+        """Take where to read and write, and threads."""
+        self.store = store
+        self._executor = executor
+
+    async def run(self, action: Callable[[], T]) -> T:
+        """Return what the action does, in a thread."""
+        return await in_thread(self._executor, action)
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Return what the query finds."""
+
+        def read() -> T:
+            with self.store.read() as connection:
+                return query(connection)
+
+        return await self.run(read)
+
+    async def write(self, action: Callable[[Transaction], T]) -> T:
+        """Do it in a writing transaction, and return what it returns."""
+
+        def write() -> T:
+            with self.store.write() as transaction:
+                return action(transaction)
+
+        return await self.run(write)
+
+
+class Access(ThreadedStore):
+    """The same, with what tells that the log has moved."""
 
     def __init__(self, store: Store, executor: Executor, listen: Listen) -> None:
         """Take where to read and write, threads, and what calls back when the log has moved."""
-        self._store = store
-        self._executor = executor
+        super().__init__(store, executor)
         self._listen = listen
         self._bells: list[Bell] = []
 
     @property
     def node(self) -> str:
         """This node's id."""
-        return self._store.node
+        return self.store.node
 
     @property
     def clock(self) -> Clock:
         """The clock by which this node stamps its writes."""
-        return self._store.clock
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Return what the query finds."""
-
-        def read() -> T:
-            with self._store.read() as connection:
-                return query(connection)
-
-        return await in_thread(self._executor, read)
-
-    async def write(self, action: Callable[[Transaction], T]) -> T:
-        """Do it in a writing transaction, and return what it returns."""
-
-        def write() -> T:
-            with self._store.write() as transaction:
-                return action(transaction)
-
-        return await in_thread(self._executor, write)
+        return self.store.clock
 
     def bell(self) -> Bell:
         """Return what wakes its one user when the log moves."""
-        bell = Bell(self._listen, self._store.clock)
+        bell = Bell(self._listen, self.store.clock)
         self._bells.append(bell)
         return bell
 
