@@ -8,22 +8,21 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
 from twinhull.catalog.foreign import Endpoint, MailServer, ScannerEndpoint
 from twinhull.kit.errors import RegistryRefused, TwinhullError, Unavailable
-from twinhull.mirror.authorizing import basic, encoded, trust_of, unverified
+from twinhull.mirror.authorizing import encoded, unverified
+from twinhull.mirror.harbor import HarborRegistry
 from twinhull.mirror.registry_client import RegistryClient
+from twinhull.mirror.registry_line import FAILURES
 
 TIMEOUT_S: Final = 10.0
 ANSWER_BYTES_MAX: Final = 1024 * 1024
-_NAMESPACES_MAX: Final = 100
 _HARBOR: Final = "harbor"
 _ERRORS: Final = 400
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
 # What scanners and older clients of theirs agree on.
 _METADATA_TYPE: Final = "application/vnd.scanner.adapter.metadata+json; version=1.0"
 
@@ -54,15 +53,14 @@ class Calls:
         """Return the projects of a foreign Harbor whose name contains that; none of what is no Harbor. Raises Unavailable."""
         if endpoint.kind != _HARBOR:
             return []
-        query = urlencode({"name": part, "page_size": _NAMESPACES_MAX})
-        url = f"{endpoint.url}/api/v2.0/projects?{query}"
+        registry = HarborRegistry(endpoint)
         try:
-            async with self._session(trust_of(endpoint)) as session:
-                found = await _json_of(session, url, basic(endpoint))
-        except _FAILURES as error:
+            async with asyncio.timeout(self._timeout_s):
+                return await registry.projects_like(part)
+        except (TwinhullError, TimeoutError) as error:
             raise Unavailable(f"{endpoint.url} does not say which projects it has") from error
-        projects = found if isinstance(found, list) else []
-        return [str(one["name"]) for one in projects if isinstance(one, dict) and "name" in one]
+        finally:
+            await registry.close()
 
     async def scanner_metadata(self, endpoint: ScannerEndpoint) -> Mapping[str, Any]:
         """Return what a scanner's adapter says of itself; raises Unavailable."""
@@ -70,7 +68,7 @@ class Calls:
         try:
             async with self._session(unverified() if endpoint.skip_cert_verify else None) as session:
                 found = await _json_of(session, f"{endpoint.url}/api/v1/metadata", headers)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise Unavailable(f"the scanner at {endpoint.url} does not answer") from error
         if not isinstance(found, dict) or not isinstance(found.get("scanner"), dict):
             raise Unavailable(f"what answers at {endpoint.url} is no scanner's adapter")
@@ -88,7 +86,7 @@ class Calls:
                 session.get(url, headers=headers, allow_redirects=False) as response,
             ):
                 return response.status < _ERRORS
-        except _FAILURES:
+        except FAILURES:
             return False
 
     @asynccontextmanager
@@ -108,13 +106,13 @@ def _log_in(server: MailServer, timeout_s: float) -> bool:
                 connection.ehlo()
             if server.username:
                 connection.login(server.username, server.password)
-    except (*_FAILURES, smtplib.SMTPException):
+    except (*FAILURES, smtplib.SMTPException):
         return False
     return True
 
 
 async def _json_of(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> object:
-    """Return a JSON answer; raises one of _FAILURES, also for an answer that is too long or no JSON."""
+    """Return a JSON answer; raises one of FAILURES, also for an answer that is too long or no JSON."""
     content = bytearray()
     async with session.get(url, headers=headers, allow_redirects=False, raise_for_status=True) as response:
         async for piece in response.content.iter_any():

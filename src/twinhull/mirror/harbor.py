@@ -44,6 +44,10 @@ class HarborRegistry(PlainRegistry):
         await self._api.close()
         await super().close()
 
+    async def projects_like(self, part: str) -> list[str]:
+        """Return the names of the first projects that this caller may see and whose name contains that."""
+        return [str(one["name"]) for one in await self._page(f"/projects?name={quote(part, safe='')}&", 1) if "name" in one]
+
     # -- source ----------------------------------------------------------------------------------------------------
 
     async def repositories(self, selection: Selection) -> AsyncIterator[str]:
@@ -154,16 +158,18 @@ class HarborRegistry(PlainRegistry):
         mark = "&" if "?" in path else "?"
         for number in range(1, _PAGES_MAX):
             try:
-                async with self._asked("GET", f"{path}{mark}page={number}&page_size={_PAGE}") as response:
-                    page = await self._api.json(response)
+                entries = await self._page(f"{path}{mark}", number)
             except RegistryLacks:
                 return
-            entries: Sequence[object] = page if isinstance(page, list) else []
             for one in entries:
-                if isinstance(one, dict):
-                    yield one
+                yield one
             if len(entries) < _PAGE:
                 return
+
+    async def _page(self, path: str, number: int) -> Sequence[Mapping[str, Any]]:
+        async with self._asked("GET", f"{path}page={number}&page_size={_PAGE}") as response:
+            page = await self._api.json(response)
+        return [one for one in page if isinstance(one, dict)] if isinstance(page, list) else []
 
     @asynccontextmanager
     async def _asked(

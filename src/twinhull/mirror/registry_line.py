@@ -37,7 +37,8 @@ _RETRY_AFTER_MAX_S: Final = 24 * 3600
 _USER_AGENT: Final = "harbor-registry-client"
 _SAID_BYTES_MAX: Final = 64 * 1024
 _SAID_LENGTH_MAX: Final = 300
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
+# What goes wrong on the way to a foreign server, or is no answer.
+FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, ValueError)
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 
 Body = bytes | AsyncIterable[bytes] | None
@@ -98,7 +99,7 @@ class RegistryLine:
             async with response:
                 await self._require(response, path)
                 yield response
-        except _FAILURES as error:
+        except FAILURES as error:
             raise RegistryUnreachable(f"registry {self.url} does not answer: {_reason(error)}") from error
 
     async def whole(self, response: aiohttp.ClientResponse, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
