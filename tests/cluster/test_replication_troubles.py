@@ -83,6 +83,16 @@ def is_under_way(line: Line) -> bool:
     return 400_000 < line.passed["out"] < len(LARGE.blobs[-1].content)
 
 
+def begun(first: Desk, second: Desk, line: Line, team: str) -> tuple[int, int]:
+    """Push a large image to the one, begin to replicate it from the other; return policy and execution in mid-blob."""
+    push(second.repository(f"{team}/app"), LARGE, "v1")
+    policy = policy_of(first, line, team)
+    line.rate = _SLOW
+    execution = first.start(policy)
+    wait_for(lambda: is_under_way(line), "part of the blob")
+    return policy, execution
+
+
 def test_what_happens_while_the_other_side_is_down_is_made_up_for_in_order(
     first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
@@ -111,11 +121,7 @@ def test_what_happens_while_the_other_side_is_down_is_made_up_for_in_order(
 def test_a_line_that_breaks_in_a_blob_costs_no_more_than_another_try(
     first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
-    push(second.repository(f"{team}/app"), LARGE, "v1")
-    policy = policy_of(first, line, team)
-    line.rate = _SLOW
-    execution = first.start(policy)
-    wait_for(lambda: is_under_way(line), "part of the blob")
+    _, execution = begun(first, second, line, team)
     line.drop()
     line.rate = 0
     assert first.ended(execution)["status"] == "Succeed", first.told(execution)
@@ -158,11 +164,7 @@ def test_a_blob_that_is_still_on_its_way_from_a_peer_goes_on_to_the_other_side(
 def test_an_execution_is_stopped_in_the_middle_from_any_node_and_goes_on_with_the_next(
     first: Desk, second: Desk, plain: PlainRegistry, line: Line, team: str
 ) -> None:
-    push(second.repository(f"{team}/app"), LARGE, "v1")
-    policy = policy_of(first, line, team)
-    line.rate = _SLOW
-    execution = first.start(policy)
-    wait_for(lambda: is_under_way(line), "part of the blob")
+    policy, execution = begun(first, second, line, team)
     second.ask("PUT", f"/replication/executions/{execution}").expect(200)
     ended = first.ended(execution)
     assert (ended["status"], ended["stopped"]) == ("Stopped", 1)

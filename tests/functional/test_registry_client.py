@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from tests.support.plain_registry import SECRET, USER, PlainRegistry, plain_regi
 from tests.support.pushes import push
 from tests.support.registry_client import RegistryClient as PlainClient
 from tests.support.registry_client import Repository, basic
+from tests.support.served import served
 from tests.support.single import SingleNode, running_node
 from twinhull.catalog.foreign import Endpoint
 from twinhull.catalog.proxies import proxy_for
@@ -162,23 +162,11 @@ class Odd:
         return web.json_response({"name": "x", "tags": [f"v{number}"] if number else None}, headers=following)
 
 
-@asynccontextmanager
-async def serving(odd: Odd) -> AsyncIterator[str]:
-    """Serve it on a free port of loopback."""
-    runner = web.AppRunner(odd.application(), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield "http://{}:{}".format(*runner.addresses[0][:2])
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def odd() -> AsyncIterator[Odd]:
     """One at each of two addresses, which are one to another what other hosts are."""
     registry = Odd()
-    async with serving(registry) as registry.url, serving(registry) as registry.elsewhere:
+    async with served(registry.application()) as registry.url, served(registry.application()) as registry.elsewhere:
         yield registry
 
 
@@ -289,7 +277,7 @@ class Tokens:
 class TestTokens:
     async def test_token_is_kept_and_asked_for_anew_when_it_is_not_taken_any_more(self) -> None:
         registry: Any = Tokens()
-        async with serving(registry) as url:
+        async with served(registry.application()) as url:
             registry.url = url
             async with RegistryClient(Endpoint(kind="harbor", url=url)) as client:
                 await client.manifest("a/b", "v1")

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests.support.plain_registry import SECRET, USER, PlainRegistry, plain_registry
 from tests.support.replications import Desk
+from tests.support.served import served
 from tests.support.sides import MemoryRegistry
 from tests.support.single import SingleNode, running_node
 from twinhull.catalog.foreign import Endpoint
@@ -234,13 +235,8 @@ class _Late:
         application.router.add_post("/v2/late/app/blobs/uploads/", self._begin)
         for method, handler in (("GET", self._status), ("PATCH", self._take), ("PUT", self._finish)):
             application.router.add_route(method, "/v2/late/app/blobs/uploads/one", handler)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield "http://{}:{}".format(*runner.addresses[0][:2])
-        finally:
-            await runner.cleanup()
+        async with served(application) as url:
+            yield url
 
     async def _begin(self, _request: web.Request) -> web.Response:
         # As one does that does not know by which scheme and port it is reached.
